@@ -1,0 +1,3 @@
+"""fteng: how similar is my data to what the network saw, and how deep should I fine-tune?"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Pretrained networks as ordered lists of named stages, and the readers of their weights."""

@@ -1,0 +1,159 @@
+"""Convolutions with padding SAME over float32 (n, h, w, c), fast on the platform they run on.
+
+XLA's CPU backend has no fast depthwise convolution and no fast weight gradient. There a depthwise convolution is k * k shifted
+multiply-adds, which fuse into one loop over channels, and a 1x1 convolution is a matrix product. Elsewhere XLA's own runs.
+
+The platform is JAX's default backend at trace time. `jax.lax.platform_dependent` would also choose well for a CPU beside a GPU,
+at the price of tracing every convolution twice; there the native convolution is right too, only slow.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# Floats of input the weight gradient works on at a time: 4 MB, a share of the last-level cache that k * k passes stay in.
+_CHUNK = 1 << 20
+# Columns added up in one fused loop before the sum over everything else; more gains little and compiles longer.
+_COLUMNS = 4
+
+
+def dense(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """(n, h, w, inputs), kernel (k, k, inputs, outputs) -> (n, ceil(h / stride), ceil(w / stride), outputs).
+
+    On a CPU it needs k * k times the memory of its input if k > 1: made for stems, whose input has 3 channels.
+    """
+    if jax.default_backend() != "cpu":
+        return native(x, kernel, stride)
+    size = kernel.shape[0]
+    if size == 1 and stride == 1:
+        return jnp.einsum("nhwi,io->nhwo", x, kernel[0, 0])
+    h, w = _output_size(x, stride)
+    padded = _pad_same(x, size, stride)
+    patches = jnp.concatenate([_window(padded, i, j, h, w, stride) for i in range(size) for j in range(size)], axis=-1)
+    return jnp.einsum("nhwi,io->nhwo", patches, kernel.reshape(-1, kernel.shape[-1]))
+
+
+def depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """(n, h, w, c), kernel (k, k, 1, c) -> (n, ceil(h / stride), ceil(w / stride), c)."""
+    if jax.default_backend() != "cpu":
+        return native(x, kernel, stride)
+    return _depthwise(x, kernel, stride)
+
+
+def native(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """XLA's own convolution, shapes as above; depthwise if the kernel has one input channel and x has more."""
+    groups = x.shape[-1] // kernel.shape[2]
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=layout, feature_group_count=groups)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    size = kernel.shape[0]
+    return _shifted_sum(_pad_same(x, size, stride), kernel[:, :, 0], _output_size(x, stride), stride)
+
+
+def _depthwise_forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _depthwise(x, kernel, stride), (x, kernel)
+
+
+def _depthwise_backward(stride: int, saved: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    return _input_gradient(x.shape, kernel, stride, dy), _weight_gradient(x, kernel.shape[0], stride, dy)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _input_gradient(shape: tuple[int, ...], kernel: jax.Array, stride: int, dy: jax.Array) -> jax.Array:
+    """The transposed convolution: dy spread out by the stride, under the kernel turned round."""
+    size = kernel.shape[0]
+    spread = [(0, 0, 0)]
+    for axis in (1, 2):
+        before = size - 1 - _same_pads(shape[axis], size, stride)[0]
+        after = shape[axis] + size - 1 - before - ((dy.shape[axis] - 1) * stride + 1)
+        spread.append((before, after, stride - 1))
+    padded = lax.pad(dy, jnp.zeros((), dy.dtype), (*spread, (0, 0, 0)))
+    return _shifted_sum(padded, kernel[::-1, ::-1, 0], (shape[1], shape[2]), 1)
+
+
+def _weight_gradient(x: jax.Array, size: int, stride: int, dy: jax.Array) -> jax.Array:
+    """(size, size, 1, c), a few images at a time so that the passes over the taps find them in the cache."""
+    n, _, _, c = x.shape
+    images = max(count for count in range(1, n + 1) if n % count == 0 and (count == 1 or count * x[0].size <= _CHUNK))
+    if images == n:
+        return _chunk_gradient(x, size, stride, dy)
+    chunks = (x.reshape(-1, images, *x.shape[1:]), dy.reshape(-1, images, *dy.shape[1:]))
+
+    def add(total: jax.Array, chunk: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        return total + _chunk_gradient(chunk[0], size, stride, chunk[1]), None
+
+    return lax.scan(add, jnp.zeros((size, size, 1, c), x.dtype), chunks)[0]
+
+
+def _chunk_gradient(x: jax.Array, size: int, stride: int, dy: jax.Array) -> jax.Array:
+    """Every tap: sum over images, rows and columns of the shifted input times dy.
+
+    XLA:CPU turns products into vector code only where they are elementwise, not inside a reduction, so a few columns are added
+    up elementwise first; the barrier keeps that sum out of the reduction.
+    """
+    n, h, w, c = dy.shape
+    step = min(_COLUMNS, w)
+    groups = -(-w // step)
+    padded = _pad_same(x, size, stride)
+    missing = (groups * step - 1) * stride + size - padded.shape[2]
+    padded = jnp.pad(padded, ((0, 0), (0, 0), (0, max(missing, 0)), (0, 0)))
+    padded, dy = lax.optimization_barrier((padded, jnp.pad(dy, ((0, 0), (0, 0), (0, groups * step - w), (0, 0)))))
+
+    def row_of_taps(i: jax.Array) -> jax.Array:
+        # A loop over rows of taps, so that the code for a row is compiled once.
+        rows = lax.dynamic_slice(padded, (0, i, 0, 0), (n, (h - 1) * stride + 1, padded.shape[2], c))
+        rows = lax.optimization_barrier(rows)
+        taps: list[jax.Array] = []
+        for j in range(size):
+            products = [
+                lax.slice(
+                    rows,
+                    (0, 0, j + column * stride, 0),
+                    (n, rows.shape[1], j + column * stride + (groups - 1) * step * stride + 1, c),
+                    (1, stride, step * stride, 1),
+                )
+                * dy[:, :, column::step]
+                for column in range(step)
+            ]
+            taps.append(jnp.sum(lax.optimization_barrier(sum(products)), axis=(0, 1, 2)))
+        return jnp.stack(taps)
+
+    return lax.map(row_of_taps, jnp.arange(size)).reshape(size, size, 1, c)
+
+
+def _shifted_sum(padded: jax.Array, kernel: jax.Array, output: tuple[int, int], stride: int) -> jax.Array:
+    """padded (n, ..., ..., c) under kernel (k, k, c) -> (n, *output, c)."""
+    size = kernel.shape[0]
+    total = jnp.zeros((), padded.dtype)
+    for i in range(size):
+        for j in range(size):
+            total = total + _window(padded, i, j, *output, stride) * kernel[i, j]
+    return total
+
+
+def _window(padded: jax.Array, i: int, j: int, h: int, w: int, stride: int) -> jax.Array:
+    """The (n, h, w, c) that a tap at row i, column j sees."""
+    n, _, _, c = padded.shape
+    return lax.slice(padded, (0, i, j, 0), (n, i + (h - 1) * stride + 1, j + (w - 1) * stride + 1, c), (1, stride, stride, 1))
+
+
+def _output_size(x: jax.Array, stride: int) -> tuple[int, int]:
+    return -(-x.shape[1] // stride), -(-x.shape[2] // stride)
+
+
+def _same_pads(length: int, size: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after, as TensorFlow's and XLA's SAME has them: an odd one comes after."""
+    total = max((-(-length // stride) - 1) * stride + size - length, 0)
+    return total // 2, total - total // 2
+
+
+def _pad_same(x: jax.Array, size: int, stride: int) -> jax.Array:
+    return jnp.pad(x, ((0, 0), _same_pads(x.shape[1], size, stride), _same_pads(x.shape[2], size, stride), (0, 0)))

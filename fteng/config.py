@@ -1,0 +1,266 @@
+"""The schema of a study: every key, its type, its default, what it means and what it may be.
+
+A file in `configs/` returns a `Config` from `get_config()`; flags such as `--config.train.epochs=3` change single keys.
+`validate` is the one place where a config is judged. Imports no jax.
+"""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fteng.errors import UserError
+
+
+def _key(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None) -> Any:
+    """A config field: its default, one line of help, and what it may be."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
+
+
+@dataclass
+class BackboneConfig:
+    """The network and its weights."""
+
+    name: str = _key("efficientnet_lite0", "which network")
+    weights: str = _key("package", "where its weights are: `package`, `random`, or the path of a .pth / .safetensors file")
+
+
+@dataclass
+class DataConfig:
+    """The images, how they become square, and how they are split."""
+
+    source: str = _key("folder", "what kind of data", choices=("folder", "table", "isic", "tfds", "idx", "digits"))
+    path: str = _key(
+        "",
+        "folder: of class sub-folders; table: a CSV or Parquet file; isic: what `isic image download` wrote;"
+        " idx: folder of the four .gz files; tfds: its data_dir",
+    )
+    name: str = _key("", "name shown in the report (default: the folder's name); tfds: the data set")
+    path_column: str = _key("path", "table: column of image files, seen from the table's folder")
+    label_column: str = _key("label", "table, tfds: column of the class; isic: any other column in place of benign / malignant")
+    group_column: str = _key("group", "table, tfds: column of what a split never cuts, such as the patient (need not exist)")
+    split_column: str = _key("split", "table, tfds: column of train, val or test (need not exist; empty: split anew)")
+    duplicates: str = _key(
+        "identical",
+        "images a split never parts, beside groups: of `identical` pixels, or `near` ones too (re-encoded, brightened)",
+        choices=("identical", "near"),
+    )
+    isic_indeterminate: str = _key(
+        "leave_out",
+        "isic: what an Indeterminate lesion is",
+        choices=("leave_out", "benign", "malignant", "own_class"),
+    )
+    isic_unlabelled: str = _key("leave_out", "isic: what an image without diagnosis is", choices=("leave_out", "benign"))
+    isic_image_types: tuple[str, ...] = _key(("dermoscopic",), "isic: image types to use, or none stated (empty: all)")
+    isic_confirm_types: tuple[str, ...] = _key((), "isic: only diagnoses confirmed so, for example histopathology (empty: all)")
+    image_size: int = _key(224, "pixels, height and width as the network sees them", low=8, high=2048)
+    resize: str = _key("squash", "how an image becomes square", choices=("squash", "crop", "letterbox"))
+    limit: int = _key(0, "use at most so many images, stratified by class (0: all)", low=0)
+    merge: tuple[str, ...] = _key((), "classes to merge, as `new=old1+old2`, for example `defect=local+global`")
+    val_fraction: float = _key(0.2, "share of the images that chooses (depth, rate, strength)", low=0.01, high=0.9)
+    test_fraction: float = _key(0.3, "share of the images that is looked at once, at the end", low=0.01, high=0.9)
+    split_seed: int = _key(0, "seed of the train / val / test split", low=0)
+    folds: int = _key(0, "cross-validation: the test set is one of so many folds, not test_fraction (0: none)", low=0, high=100)
+    fold: int = _key(0, "which of the folds is the test set, from 0", low=0, high=99)
+    cache_dir: str = _key("", "where prepared images are kept (default: $FTENG_CACHE, else ~/.cache/fteng)")
+
+
+@dataclass
+class SweepConfig:
+    """What is tried: every plan at every rate with every seed."""
+
+    freeze_depths: tuple[str, ...] = _key(
+        ("0", "all"), "how many leading stages are frozen: numbers, stage or group names (frozen up to and with it), `all`"
+    )
+    stage_sets: tuple[tuple[str, ...], ...] = _key((), "plans beyond the prefix: sets of stage or group names that train alone")
+    leaves: tuple[str, ...] = _key(("all",), "which leaves of the trained stages train", choices=("all", "norm", "bias"))
+    taps: tuple[str, ...] = _key(("last",), "stages whose output the head reads: stage or group names, `last`")
+    learning_rates: tuple[float, ...] = _key((1e-3,), "peak learning rates; the best by validation stands for its depth", low=0)
+    seeds: tuple[int, ...] = _key((0,), "seeds of batch order, augmentation and head", low=0)
+
+
+@dataclass
+class TrainConfig:
+    """The recipe, the same for all trials of a study."""
+
+    epochs: int = _key(6, "passes over the training images", low=1)
+    batch_size: int = _key(32, "images a step", low=1)
+    weight_decay: float = _key(1e-4, "decoupled weight decay (AdamW) of trainable weights; never on biases and norms", low=0)
+    warmup_fraction: float = _key(0.1, "share of the steps in which the rate rises; then it falls as a cosine", low=0, high=0.9)
+    clip_norm: float = _key(1.0, "gradients of trainable leaves are clipped to this global norm (0: never)", low=0)
+    label_smoothing: float = _key(0.0, "share of the label spread over all classes", low=0, high=0.9)
+    augment: str = _key("none", "what is done to training images", choices=("none", "flip", "dihedral", "shift"))
+    head_init: str = _key("probe", "the head starts from the probe's solution or from zero", choices=("probe", "zero"))
+    bn_frozen: str = _key(
+        "keep", "batch norm in frozen stages: `keep` its statistics, or follow each `batch`", choices=("keep", "batch")
+    )
+    bn_trained: str = _key(
+        "keep", "batch norm in trained stages: `keep` the source statistics, or follow each `batch`", choices=("keep", "batch")
+    )
+    bn_momentum: float = _key(0.9, "share of the old statistics kept at each step where they follow the batch", low=0, high=0.9999)
+    checkpoint_every: int = _key(50, "steps between checkpoints", low=1)
+
+
+@dataclass
+class JudgeConfig:
+    """How depths are compared."""
+
+    metric: str = _key(
+        "auto",
+        "what decides; auto: auc for two classes, else balanced_accuracy",
+        choices=("auto", "accuracy", "balanced_accuracy", "auc", "log_loss"),
+    )
+    margin: float = _key(0.02, "a shallower tuning may be this much worse than the best and still be `not worse`", low=0, high=0.5)
+    confidence: float = _key(0.95, "level of all intervals", low=0.5, high=0.999)
+    resamples: int = _key(2000, "bootstrap resamples", low=100)
+
+
+@dataclass
+class Config:
+    """One study. `experiment` is free text for the report."""
+
+    experiment: str = _key("", "one line for the head of the report")
+    backbone: BackboneConfig = dataclasses.field(default_factory=BackboneConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    sweep: SweepConfig = dataclasses.field(default_factory=SweepConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    judge: JudgeConfig = dataclasses.field(default_factory=JudgeConfig)
+
+
+_SECTIONS = ("backbone", "data", "sweep", "train", "judge")
+
+
+class Key(typing.NamedTuple):
+    """One typed key of the schema: its dotted name, field and the dataclass type that holds it."""
+
+    name: str
+    field: "dataclasses.Field[Any]"
+    type: Any
+
+
+def every_key() -> Iterator[Key]:
+    """Every key of the schema in the order of the file."""
+    hints = typing.get_type_hints(Config)
+    for field in dataclasses.fields(Config):
+        if field.name not in _SECTIONS:
+            yield Key(field.name, field, hints[field.name])
+            continue
+        section = hints[field.name]
+        for inner in dataclasses.fields(section):
+            yield Key(f"{field.name}.{inner.name}", inner, typing.get_type_hints(section)[inner.name])
+
+
+def type_name(annotation: Any) -> str:
+    """`int`, `str`, `list of float`, ... for an error line or a help page."""
+    if typing.get_origin(annotation) is tuple:
+        return f"list of {type_name(typing.get_args(annotation)[0])}"
+    return annotation.__name__
+
+
+def check_flag(argument: str) -> None:
+    """Judges one `--config.a.b=value` before absl sees it. Raises UserError on an unknown key or a value of a wrong type."""
+    name, equals, text = argument.removeprefix("--config.").partition("=")
+    schema = {key.name: key for key in every_key()}
+    if name not in schema:
+        raise UserError(f"unknown config key: got --config.{name}; {_nearest(name, schema)}; all keys: python -m fteng.main --help")
+    annotation = schema[name].type
+    if not equals:
+        if annotation is bool:
+            return
+        raise UserError(f"--config.{name} has no value; write --config.{name}=VALUE ({type_name(annotation)})")
+    element = typing.get_args(annotation)[0] if typing.get_origin(annotation) is tuple else annotation
+    if element in (int, float):
+        for part in text.strip("()[] ").split(","):
+            try:
+                element(part or "0")
+            except ValueError:
+                raise UserError(
+                    f"--config.{name}: got {text!r}, allowed: {type_name(annotation)} (default {schema[name].field.default!r})"
+                ) from None
+
+
+def _nearest(name: str, schema: typing.Iterable[str]) -> str:
+    """What was probably meant: the same leaf elsewhere, a near name, else what the section has."""
+    known = list(schema)
+    section, _, leaf = name.rpartition(".")
+    moved = [key for key in known if key.rpartition(".")[2] == leaf]
+    close = moved or difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"allowed: {', '.join(key for key in known if not section or key.startswith(section + '.')) or ', '.join(known)}"
+
+
+def validate(config: Any) -> Config:
+    """The config with lists normalised (`"0,4,all"` is `("0", "4", "all")`); raises UserError on the first thing that is wrong."""
+    if not isinstance(config, Config):
+        raise UserError(f"get_config() must return fteng.config.Config, got {type(config).__name__}; see configs/digits.py")
+    for key in every_key():
+        section, _, attribute = key.name.rpartition(".")
+        holder = getattr(config, section) if section else config
+        setattr(holder, attribute, _checked(key, getattr(holder, attribute)))
+    _check_combinations(config)
+    return config
+
+
+def _checked(key: Key, value: Any) -> Any:
+    """`value` in the type of `key`, or UserError."""
+    if typing.get_origin(key.type) is tuple:
+        element = typing.get_args(key.type)[0]
+        items = list(value) if isinstance(value, (list, tuple)) else [value]
+        if element is str:
+            items = [part.strip() for item in items for part in str(item).split(",") if part.strip()]
+        elif typing.get_origin(element) is tuple:
+            items = [(item,) if isinstance(item, str) else tuple(item) for item in items]
+            return tuple(items)
+        return tuple(_scalar(key, element, item) for item in items)
+    return _scalar(key, key.type, value)
+
+
+def _scalar(key: Key, annotation: type, value: Any) -> Any:
+    meta = key.field.metadata
+    if annotation is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not annotation:
+        raise UserError(f"{key.name}: got {value!r} ({type(value).__name__}), allowed: {type_name(key.type)}")
+    if meta["choices"] and value not in meta["choices"]:
+        close = difflib.get_close_matches(str(value), meta["choices"], n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UserError(f"{key.name}: got {value!r}, allowed: {', '.join(meta['choices'])}{hint}")
+    if isinstance(value, (int, float)):
+        low, high = meta["low"], meta["high"]
+        if value != value or (low is not None and value < low) or (high is not None and value > high):
+            upper = "" if high is None else f" and at most {high}"
+            raise UserError(f"{key.name}: got {value}, allowed: at least {low}{upper}")
+    return value
+
+
+def _check_combinations(config: Config) -> None:
+    """What no single key can know."""
+    for name in ("taps", "learning_rates", "seeds", "leaves"):
+        values = getattr(config.sweep, name)
+        if not values:
+            raise UserError(f"sweep.{name} is empty; give at least one value")
+        if len(set(values)) != len(values):
+            raise UserError(f"sweep.{name}: got {values}, a value stands twice; name each once")
+    if not config.sweep.freeze_depths and not config.sweep.stage_sets:
+        raise UserError("sweep.freeze_depths and sweep.stage_sets are both empty; give a freeze depth, for example 0,all")
+    if min(config.sweep.learning_rates) <= 0:
+        raise UserError(f"sweep.learning_rates: got {config.sweep.learning_rates}, allowed: above 0")
+    if config.data.val_fraction + config.data.test_fraction >= 1:
+        raise UserError(
+            f"data.val_fraction + data.test_fraction = {config.data.val_fraction + config.data.test_fraction:g} leaves no image to"
+            " train on; make their sum less than 1"
+        )
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Plain nested dict for JSON: tuples become lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(item) for name, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    return plain(dataclasses.asdict(config))

@@ -1,0 +1,77 @@
+"""A folder with one sub-folder a class."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from fteng.config import DataConfig
+from fteng.data.records import LeftOut, Note, Record, Source
+from fteng.errors import UserError
+
+# What Pillow reads and people have. Other files are left out by name.
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+# What file managers and operating systems leave behind: counted in one note, not worth a line each.
+_LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+
+
+def read_folder(config: DataConfig) -> Source:
+    """Each image below `PATH/CLASS/`, at any depth, is a record, its id the path below PATH; every image is a group of its own.
+
+    A link to a file is followed, a link to a folder only in place of a class folder, so that no loop can catch the reader.
+    Raises UserError if there is no such folder, fewer than two classes, or a class without images.
+    """
+    root = root_folder(config, "the folder of your images, with one sub-folder a class")
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not is_litter(entry.name))
+    if len(folders) < 2:
+        names = f"only {folders[0].name!r}" if folders else "none"
+        raise UserError(f"data.path: {root} must have a sub-folder for each of two or more classes, got {names}")
+    records: list[Record] = []
+    left_out = [LeftOut(entry.name, "lies beside the class folders") for entry in sorted(root.iterdir()) if entry.is_file()]
+    litter = [item.id for item in left_out if is_litter(item.id)]
+    left_out = [item for item in left_out if not is_litter(item.id)]
+    for folder in folders:
+        before = len(records)
+        for path in _walk(folder):
+            name = path.relative_to(root).as_posix()
+            if any(is_litter(part) for part in path.relative_to(folder).parts):
+                litter.append(name)
+            elif not _is_utf8(name):
+                left_out.append(LeftOut(name.encode("utf-8", "backslashreplace").decode(), "its name is not UTF-8; rename it"))
+            elif path.is_dir():
+                left_out.append(LeftOut(name, "a link to a folder is not followed; put the folder itself there"))
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
+                records.append(Record(name, folder.name, name, path))
+            else:
+                left_out.append(LeftOut(name, f"not an image by its name ({path.suffix or 'no suffix'})"))
+        if len(records) == before:
+            raise UserError(f"data.path: class folder {str(folder)!r} has no image; fill it, or take it away")
+    notes = (Note("hidden and system files", "skipped", tuple(litter)),) if litter else ()
+    return Source(config.name or root.resolve().name, tuple(records), tuple(left_out), notes)
+
+
+def root_folder(config: DataConfig, wanted: str) -> Path:
+    """data.path as a folder that is there, or UserError that says what is `wanted`."""
+    root = Path(config.path).expanduser()
+    if not config.path:
+        raise UserError(f"data.path is empty; give {wanted}: --config.data.path=DIR")
+    if not root.is_dir():
+        raise UserError(f"data.path: no folder {str(root)!r} (seen from {Path.cwd()}); give {wanted}")
+    return root
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or left behind by an operating system."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def _is_utf8(name: str) -> bool:
+    """Python keeps bytes that are no UTF-8 as lone surrogates, which no record file can hold."""
+    return not any(0xD800 <= ord(letter) <= 0xDFFF for letter in name)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files, and links to folders, below `folder` in order of their names."""
+    for place, inner, files in os.walk(folder):
+        inner.sort()
+        links = [name for name in inner if Path(place, name).is_symlink()]
+        yield from (Path(place, name) for name in sorted(files + links))

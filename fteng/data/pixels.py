@@ -1,0 +1,165 @@
+"""Decode once: every image of a source as one uint8 array on disk, shared by all trials and processes through a memory map."""
+
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import UnidentifiedImageError
+
+from fteng import paths
+from fteng.data.decode import decode
+from fteng.data.duplicates import SMALLEST, near_pairs, pixel_digest
+from fteng.data.records import Packed, Record
+from fteng.errors import UserError
+
+# Raised when what decode makes of a record changes: old arrays are then made anew.
+_VERSION = 2
+_IMAGES_AT_A_TIME = 256
+# What is wrong with one file; any other error of the system is not the file's.
+_FILE_ERRORS = {None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENOTDIR}
+
+
+class Settings(NamedTuple):
+    """What decode needs beside the image."""
+
+    size: int
+    resize: str
+    interpolation: str
+
+
+class Pixels(NamedTuple):
+    """images: (n, size, size, 3) uint8 memory map of what can be read, in the order of the records; digests: sha256 of each.
+
+    unreadable: id -> reason, of records that have no row; near: pairs of rows that show nearly the same, if asked for.
+    """
+
+    images: np.ndarray
+    digests: list[str]
+    unreadable: dict[str, str]
+    near: list[tuple[int, int]]
+
+
+def prepare_pixels(
+    root: Path, records: Sequence[Record], settings: Settings, *, near: bool, progress: Callable[[int, int], None]
+) -> Pixels:
+    """Find the array below root, or decode it: progress(done, total). Safe when processes do so at once. Raises UserError."""
+    if near and settings.size < SMALLEST:
+        raise UserError(f"data.duplicates=near needs data.image_size of at least {SMALLEST}, got {settings.size}")
+    fingerprints = [(record.id, _fingerprint(record)) for record in records]
+    key = paths.digest({"version": _VERSION, "settings": settings, "records": fingerprints})
+    folder = root / key[:24]
+    with _held(folder):
+        images, meta = _find(folder) or _decode_all(folder, records, settings, progress)
+        pairs = _find_near(folder, images, progress) if near else []
+    return Pixels(images, meta["sha256"], dict(meta["unreadable"]), pairs)
+
+
+def _find_near(folder: Path, images: np.ndarray, progress: Callable[[int, int], None]) -> list[tuple[int, int]]:
+    """near_pairs, kept beside the array."""
+    file = folder / "near.json"
+    if not file.exists():
+        paths.write_json(file, near_pairs(images, progress))
+    return [(first, second) for first, second in paths.read_json(file)]
+
+
+def _fingerprint(record: Record) -> list[Any]:
+    """Size and time of a file, not its content: reading every file at every start would cost what the cache saves.
+
+    The digest of the data set is of the pixels themselves.
+    """
+    if isinstance(record.image, Packed):
+        return [record.image.key]
+    if isinstance(record.image, np.ndarray):
+        return [hashlib.sha256(record.image.tobytes()).hexdigest(), list(record.image.shape)]
+    try:
+        status = record.image.stat()
+    except OSError:
+        return ["missing"]
+    return [str(record.image.resolve()), status.st_size, status.st_mtime_ns, os.access(record.image, os.R_OK)]
+
+
+def _find(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
+    """The array prepared before and what is known of it, if it is whole."""
+    if not (folder / "meta.json").exists():
+        return None
+    meta = paths.read_json(folder / "meta.json")
+    file, shape = folder / "images.bin", tuple(meta["shape"])
+    if not file.exists() or file.stat().st_size != int(np.prod(shape)):
+        return None
+    return np.memmap(file, np.uint8, "r", shape=shape), meta
+
+
+def _decode_all(
+    folder: Path, records: Sequence[Record], settings: Settings, progress: Callable[[int, int], None]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Decode in threads (Pillow releases the interpreter while it works); unreadable images are named and leave no row."""
+    unreadable: list[tuple[str, str]] = []
+    digests: list[str] = []
+
+    def one(record: Record) -> np.ndarray | str:
+        try:
+            return decode(record.image, *settings)
+        except Exception as error:  # Pillow raises many kinds on broken files; each is named in the report
+            if isinstance(error, OSError) and error.errno not in _FILE_ERRORS:
+                raise UserError(f"cannot read {record.id} ({error.strerror}); nothing was prepared: try again") from None
+            return _reason(error)
+
+    beside = folder / "images.part"
+    try:
+        with beside.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+            for start in range(0, len(records), _IMAGES_AT_A_TIME):
+                part = records[start : start + _IMAGES_AT_A_TIME]
+                for record, image in zip(part, pool.map(one, part), strict=True):
+                    if isinstance(image, str):
+                        unreadable.append((record.id, image))
+                        continue
+                    file.write(image.tobytes())
+                    digests.append(pixel_digest(image))
+                progress(min(start + len(part), len(records)), len(records))
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write prepared images to {folder} ({error.strerror}); make room or set --config.data.cache_dir"
+        ) from None
+    if not digests:
+        raise UserError(f"data: none of {len(records)} files is a readable image; the first: {': '.join(unreadable[0])}")
+    beside.replace(folder / "images.bin")
+    shape = [len(digests), settings.size, settings.size, 3]
+    meta = {"shape": shape, "unreadable": unreadable, "sha256": digests, "settings": settings._asdict()}
+    paths.write_json(folder / "meta.json", meta)
+    found = _find(folder)
+    assert found is not None, f"{folder} changed while it was held"
+    return found
+
+
+def _reason(error: Exception) -> str:
+    """Why an image cannot be read, in words that hold for the file wherever it lies."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image that Pillow knows"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """One process at a time prepares a folder; the others wait and then find it done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to the cache {folder} ({error.strerror}); set --config.data.cache_dir or FTENG_CACHE"
+        ) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Which parameters train: the freeze plan, and how it splits a parameter tree."""

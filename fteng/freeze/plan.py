@@ -1,0 +1,88 @@
+"""A freeze plan says which stages, and which of their leaves, train. Freezing is a slice of the stage list. Imports no jax."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from fteng.errors import UserError
+
+
+class FreezePlan(NamedTuple):
+    """What trains beside the head.
+
+    stages: names up to and with the tap, in order; trains: one bool a stage; leaves: which leaves of a trained stage
+    train: `all`, `norm` (scale and bias of norm layers) or `bias` (every bias; BitFit, Zaken et al. 2022).
+    """
+
+    stages: tuple[str, ...]
+    trains: tuple[bool, ...]
+    leaves: str = "all"
+
+    @property
+    def tap(self) -> str:
+        """The stage whose output the head reads."""
+        return self.stages[-1]
+
+    @property
+    def boundary(self) -> int:
+        """Index of the first stage that trains; `len(stages)` for a linear probe. Everything before it is constant."""
+        return self.trains.index(True) if any(self.trains) else len(self.stages)
+
+    @property
+    def freeze_depth(self) -> int | None:
+        """Number of leading frozen stages if the plan is a prefix, else None."""
+        return self.boundary if all(self.trains[self.boundary :]) else None
+
+    @property
+    def trainable_stages(self) -> tuple[str, ...]:
+        """Names of the stages that train."""
+        return tuple(name for name, train in zip(self.stages, self.trains, strict=True) if train)
+
+
+def prefix_plan(stages: Sequence[str], freeze_depth: int, leaves: str = "all") -> FreezePlan:
+    """The first `freeze_depth` of `stages` are frozen, the rest trains. Raises UserError on a depth outside 0 ... len(stages)."""
+    if not 0 <= freeze_depth <= len(stages):
+        raise UserError(f"freeze depth: got {freeze_depth}, allowed: 0 (all trains) to {len(stages)} (linear probe)")
+    return FreezePlan(tuple(stages), tuple(index >= freeze_depth for index in range(len(stages))), leaves)
+
+
+def stage_set_plan(stages: Sequence[str], trained: Iterable[str], leaves: str = "all") -> FreezePlan:
+    """Only the named stages train (surgical fine-tuning, Lee et al. 2022). Raises UserError on a name that is no stage."""
+    trained = set(trained)
+    for name in sorted(trained - set(stages)):
+        raise UserError(f"stage set: got {name!r}, allowed: {', '.join(stages)}")
+    return FreezePlan(tuple(stages), tuple(name in trained for name in stages), leaves)
+
+
+def parse_freeze_depth(text: str, stages: Sequence[str], groups: Mapping[str, Sequence[str]]) -> int:
+    """A number, `all`, or a stage or group name (frozen up to and with it), as a freeze depth. Raises UserError."""
+    if text.isdigit():
+        depth = int(text)
+    elif text == "all":
+        depth = len(stages)
+    else:
+        depth = last_stage(text, stages, groups) + 1
+    return prefix_plan(stages, depth).boundary
+
+
+def last_stage(name: str, stages: Sequence[str], groups: Mapping[str, Sequence[str]]) -> int:
+    """Index of a stage, of the last stage of a group, or of `last`. Raises UserError with the nearest name."""
+    if name == "last":
+        return len(stages) - 1
+    if name in groups:
+        name = groups[name][-1]
+    if name not in stages:
+        known = [*stages, *groups]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"allowed: {', '.join(known)}"
+        raise UserError(f"no stage or group is called {name!r}; {hint}")
+    return list(stages).index(name)
+
+
+def expand(names: Iterable[str], stages: Sequence[str], groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Stage names with groups replaced by their stages, in the order of `stages`. Raises UserError on an unknown name."""
+    chosen: set[str] = set()
+    for name in names:
+        last_stage(name, stages, groups)
+        chosen.update(groups.get(name, (name,)))
+    return tuple(stage for stage in stages if stage in chosen)

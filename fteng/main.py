@@ -1,0 +1,159 @@
+"""Run a study: how similar are my data to what the network saw, and how deep should I fine-tune?
+
+    python -m fteng.main --config=configs/demo.py --workdir=runs/demo [--config.KEY=VALUE ...] [--dry_run]
+
+A study profiles the data under the network, probes every stage, trains at every freeze depth, and ends with a page that says
+which depth to use: WORKDIR/report/index.html. Stopped at any point (Ctrl-C, SIGTERM, a crash), the same command goes on where
+it was. Finished trials are never run again, so adding depths, rates or seeds to a config and running again trains only those.
+
+Bring your own images: a folder with one sub-folder a class, then
+
+    python -m fteng.main --config=configs/folder.py --config.data.path=MY_IMAGES --workdir=runs/mine
+"""
+
+import logging
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from absl import flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from fteng import config as schema
+from fteng.errors import UserError
+
+_STOPPED = 128 + signal.SIGTERM
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config(), for example configs/demo.py.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this study; made if it is not there.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be run, then stop.")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit status: 0 done, 2 the user can mend it (one line says what), 143 stopped on request with everything saved."""
+    if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]):
+        print(help_text())
+        return 0
+    try:
+        config = parse(argv)
+        return _run(config, Path(str(_WORKDIR.value)).expanduser(), shlex.join(["python", "-m", "fteng.main", *argv[1:]]))
+    except UserError as error:
+        print(f"fteng: {error}", file=sys.stderr)
+        return 2
+
+
+def parse(argv: Sequence[str]) -> schema.Config:
+    """The validated config of a command line. Raises UserError with one line on anything it cannot take."""
+    for argument in argv[1:]:
+        name, _, value = argument.partition("=")
+        if name.startswith("--config."):
+            schema.check_flag(argument)
+        # absl would put off a missing file until the config is used, and then blame its type.
+        if name == "--config" and not Path(value.partition(":")[0]).is_file():
+            raise UserError(f"--config: no file {value!r}; give one, for example --config=configs/demo.py")
+    try:
+        rest = flags.FLAGS(list(argv))
+        loaded = _CONFIG.value
+    except (flags.Error, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{' '.join(str(error.args[0] if error.args else error).split())}; see python -m fteng.main --help"
+        ) from None
+    if rest[1:]:
+        raise UserError(f"unexpected argument {rest[1]!r}; every setting is written --name=value, see python -m fteng.main --help")
+    if type(loaded).__name__ == "_ErrorConfig":
+        raise UserError(f"--config: get_config() of {argv[1:]} failed; run the file alone to see why")
+    if loaded is None:
+        raise UserError("--config is missing; give a file, for example --config=configs/demo.py")
+    if not _WORKDIR.value:
+        raise UserError("--workdir is missing; give a folder for this study, for example --workdir=runs/demo")
+    return schema.validate(loaded)
+
+
+def help_text() -> str:
+    """What `--help` prints: the docstring above, the flags, and every key of a config."""
+    lines = [str(__doc__), "Flags:"]
+    for flag in (_CONFIG, _WORKDIR, _DRY_RUN):
+        lines.append(f"  --{flag.name:<28} {flags.FLAGS[flag.name].help}")
+    lines += ["", "Keys of a config, as --config.KEY=VALUE; a list is written 0,4,all:"]
+    for key in schema.every_key():
+        choices = key.field.metadata["choices"]
+        allowed = "|".join(choices) if choices else schema.type_name(key.type)
+        default = ",".join(map(str, key.field.default)) if isinstance(key.field.default, tuple) else key.field.default
+        lines.append(f"  {key.name:<24} {key.field.metadata['help']} [{allowed}; default: {default!r}]")
+    return "\n".join(lines)
+
+
+def _run(config: schema.Config, workdir: Path, command: str) -> int:
+    """Imports the heavy half only now, so that --help and a mistyped key answer at once."""
+    started = time.perf_counter()
+    _prepare_process(config)
+    from fteng import bill, paths, report, study, summary
+    from fteng.progress import make_reporter
+    from fteng.train.trial import Interrupted
+
+    reporter = make_reporter()
+    try:
+        if _DRY_RUN.value:
+            ground = study.lay_ground(config, reporter)
+            reporter.close()
+            print(bill.bill(ground))
+            return 0
+        with paths.work_directory(workdir) as files:
+            study.run(config, files, command, reporter, _stop_on_signal())
+            reporter.phase("report", 1)
+            collected = summary.collect(workdir)
+            paths.write_json(files.report / "summary.json", collected)
+            page = report.write(files.report, collected)
+            reporter.advance(1)
+            reporter.close()
+    except Interrupted as stopped:
+        reporter.close()
+        print(f"fteng: stopped, saved {stopped}; the same command goes on from there", file=sys.stderr)
+        return _STOPPED
+    except BaseException:
+        reporter.close()
+        raise
+    print(summary.headline(collected))
+    print(f"report: {page.resolve()}   ({time.perf_counter() - started:.0f} s)")
+    return 0
+
+
+def _prepare_process(config: schema.Config) -> None:
+    """Quiet libraries, and compiled programs kept on disk from run to run."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    absl_logging.use_absl_handler()
+    # Orbax logs a traceback from its writer thread before it raises the same error to us, where it becomes one line.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    import jax
+
+    from fteng.data.prepare import cache_root
+
+    jax.config.update("jax_compilation_cache_dir", str(cache_root(config.data) / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _stop_on_signal() -> Callable[[], bool]:
+    """SIGTERM or Ctrl-C: finish the step, save, leave. A second Ctrl-C leaves at once."""
+    asked = False
+
+    def handler(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal module passes both
+        nonlocal asked
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked = True
+
+    signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGINT, handler)
+    return lambda: asked
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

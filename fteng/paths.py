@@ -1,0 +1,138 @@
+"""Where a study keeps its files, and how a file is written so that a reader never sees half of it. Imports no jax."""
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fteng.errors import UserError
+
+
+class TrialPaths(NamedTuple):
+    """The files of one trial below `WORKDIR/trials/ID`."""
+
+    root: Path
+
+    @property
+    def result(self) -> Path:
+        """Written last and by rename: it exists = the trial is finished."""
+        return self.root / "result.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line an evaluation."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def predictions(self) -> Path:
+        """One row a val and test image."""
+        return self.root / "predictions.parquet"
+
+    @property
+    def running(self) -> Path:
+        """Orbax's checkpoints of a trial that has not ended: what trains, optimizer, position."""
+        return self.root / "checkpoints" / "running"
+
+    @property
+    def final(self) -> Path:
+        """Orbax's checkpoint of a trial that has ended: what trained, and the statistics that followed it."""
+        return self.root / "checkpoints" / "final"
+
+
+class StudyPaths(NamedTuple):
+    """The files of one study below the work directory."""
+
+    root: Path
+
+    @property
+    def study(self) -> Path:
+        """Config as run, versions, device, git revision, data counts; written first."""
+        return self.root / "study.json"
+
+    @property
+    def probes(self) -> Path:
+        """Folder: result.json (profile and probe of every tap), heads.npz, one predictions file a tap."""
+        return self.root / "probes"
+
+    @property
+    def trials(self) -> Path:
+        """Folder of trials."""
+        return self.root / "trials"
+
+    @property
+    def report(self) -> Path:
+        """Folder of index.html and summary.json."""
+        return self.root / "report"
+
+    def trial(self, trial_id: str) -> TrialPaths:
+        """The files of one trial."""
+        return TrialPaths(self.trials / trial_id)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside, flush to disk, rename: at any moment `path` is absent, old or whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes the file private; a study is shared like any other file of its user.
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(beside).chmod(0o666 & ~umask)
+        Path(beside).replace(path)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_text` of indented JSON. Not-a-number is an error here: undefined is null."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file. Raises UserError that names a file which is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); delete it and run the same command again") from None
+
+
+def digest(value: Any) -> str:
+    """sha256 (hex) of a JSON-like value, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+@contextmanager
+def work_directory(root: Path) -> Iterator[StudyPaths]:
+    """The study's files, held by this process alone until the block ends.
+
+    The kernel drops the lock with the process, so a killed study leaves nothing to clean up.
+    Raises UserError when another process holds the directory or it cannot be written.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(f"cannot write to the work directory {root} ({error.strerror}); choose another with --workdir") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 20).decode() or "unknown"
+            raise UserError(
+                f"another study (process {holder}) is running in {root}; wait for it, or choose another --workdir"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield StudyPaths(root)
+    finally:
+        os.close(handle)

@@ -1,0 +1,67 @@
+"""One pass over the images: pooled features of every stage, the source classifier's answers, and the moments of the profile."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fteng.backbones.backbone import Backbone, BatchNormMode
+from fteng.backbones.flops import stage_flops
+from fteng.backbones.weights import Weights
+from fteng.data.prepare import Dataset
+from fteng.train.evaluate import batches
+from fteng.train.feed import Feed
+
+
+class Features(NamedTuple):
+    """taps: one (n, channels) float32 a stage, rows as in the data set; moments: one tree a stage like the batch-norm statistics,
+    `mean` and `var` of each layer's input over the training images; flops: of one image up to each tap."""
+
+    taps: list[np.ndarray]
+    moments: tuple[Any, ...]
+    flops: list[float]
+
+
+def extract(
+    backbone: Backbone, weights: Weights, dataset: Dataset, feed: Feed, batch_size: int, on_images: Callable[[int], None]
+) -> Features:
+    """Run every image once through every stage, with the source statistics. on_images(k): k more images are through."""
+
+    def one_batch(images: jax.Array) -> tuple[list[jax.Array], tuple[Any, ...]]:
+        x = backbone.preprocess.apply(images)
+        pooled, _, moments = backbone.taps(weights.params, weights.stats, x, modes=BatchNormMode.OBSERVE)
+        return pooled, moments
+
+    run = jax.jit(one_batch)
+    n = len(dataset.labels)
+    taps = [np.empty((n, channels), np.float32) for channels in backbone.channels]
+    total, seen = None, 0
+    for split, rows in dataset.splits.items():
+        for part, counted in batches(rows, batch_size):
+            pooled, moments = run(feed.take(part))
+            for tap, values in zip(taps, pooled, strict=True):
+                tap[part[:counted]] = np.asarray(values)[:counted]
+            # A padded batch counts its last image more than once; a set smaller than a batch has nothing else.
+            if split == "train" and (counted == batch_size or total is None):
+                raw = jax.tree.map(np.asarray, jax.tree.map(_raw_moments, moments, is_leaf=_is_layer))
+                total = raw if total is None else jax.tree.map(np.add, total, raw)
+                seen += 1
+            on_images(counted)
+    moments = jax.tree.map(lambda layer: _central_moments(layer, seen), total, is_leaf=_is_layer)
+    return Features(taps, moments, list(np.cumsum(stage_flops(backbone, weights, dataset.images.shape[1]))))
+
+
+def _is_layer(node: Any) -> bool:
+    return isinstance(node, dict) and "mean" in node
+
+
+def _raw_moments(layer: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Moments that add up over batches of one size: the mean and the mean square."""
+    return {"mean": layer["mean"], "square": layer["var"] + jnp.square(layer["mean"])}
+
+
+def _central_moments(layer: dict[str, np.ndarray], batch_count: int) -> dict[str, np.ndarray]:
+    mean = layer["mean"] / batch_count
+    return {"mean": mean, "var": np.maximum(layer["square"] / batch_count - mean**2, 0.0)}

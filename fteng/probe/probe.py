@@ -1,0 +1,61 @@
+"""The probe of every tap: all L2 strengths fitted on train, the best chosen on val, test answered once."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fteng.analysis.metrics import evaluate
+from fteng.data.prepare import Dataset
+from fteng.probe.logistic import fit
+from fteng.results import Predictions
+
+# Half decades, over features with unit variance: from practically none to a constant answer.
+STRENGTHS = np.logspace(-6, 1, 15)
+
+
+class Probe(NamedTuple):
+    """strength: the chosen L2; head: `kernel` (channels, classes) and `bias` (classes,) for raw features; predictions: of val and
+    test; edge: the chosen strength is the last on the list, so a better one may lie beyond; gradient: how far from the optimum."""
+
+    strength: float
+    head: dict[str, np.ndarray]
+    predictions: dict[str, Predictions]
+    edge: bool
+    gradient: float
+
+
+def fit_probe(features: np.ndarray, dataset: Dataset) -> Probe:
+    """features: (n, channels) of one tap. The strength with the least log loss on val is chosen: a proper score, less jumpy
+    than the metric that will decide; of equal ones the strongest."""
+    train = dataset.splits["train"]
+    solution = fit(features[train], dataset.labels[train], len(dataset.classes), STRENGTHS)
+    losses = [
+        evaluate(_answers(features, dataset, "val", kernel, bias))["log_loss"]
+        for kernel, bias in zip(solution.kernels, solution.biases, strict=True)
+    ]
+    best = len(losses) - 1 - int(np.argmin([np.inf if loss is None else loss for loss in reversed(losses)]))
+    head = {"kernel": solution.kernels[best], "bias": solution.biases[best]}
+    predictions = {split: _answers(features, dataset, split, **head) for split in ("val", "test")}
+    edge = best in (0, len(STRENGTHS) - 1)
+    return Probe(float(STRENGTHS[best]), head, predictions, edge, float(solution.gradient[best]))
+
+
+def _answers(features: np.ndarray, dataset: Dataset, split: str, kernel: np.ndarray, bias: np.ndarray) -> Predictions:
+    rows = dataset.splits[split]
+    return Predictions(dataset.ids[rows], dataset.groups[rows], dataset.labels[rows], features[rows] @ kernel + bias)
+
+
+def record(tap: str, index: int, probe: Probe, flops_per_example: float, seconds: float) -> dict[str, Any]:
+    """One entry of `probes/result.json`. flops_per_example: of the network up to the tap; seconds: to fit, features given."""
+    trained = sum(part.size for part in probe.head.values())
+    cost = {"flops_per_example": flops_per_example, "seconds": seconds, "optimizer_bytes": 0, "trainable_parameters": trained}
+    return {
+        "tap": tap,
+        "stage_index": index,
+        "l2": probe.strength,
+        "l2_at_edge": probe.edge,
+        "relative_gradient": probe.gradient,
+        "val": evaluate(probe.predictions["val"]),
+        "test": evaluate(probe.predictions["test"]),
+        "cost": cost,
+    }

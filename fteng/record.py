@@ -1,0 +1,100 @@
+"""study.json: what was run, on what, and whether a work directory belongs to the config at hand. Imports no jax at the top."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from fteng import paths
+from fteng.config import Config, to_dict
+from fteng.errors import UserError
+from fteng.paths import StudyPaths
+
+_PACKAGES = ("fteng", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+# What may change between runs of one study: more depths, rates or seeds, another way to judge, other places and paces.
+_FREE = ("experiment", "sweep.", "judge.", "data.cache_dir", "data.name", "train.checkpoint_every")
+
+
+def write_study(study: StudyPaths, config: Config, described: dict[str, Any], command: str) -> None:
+    """Write study.json, or check that the one there is of the same network, data and recipe and bring its sweep up to date.
+
+    Raises UserError that names the keys in which the work directory differs.
+    """
+    now = {"config": to_dict(config), **described}
+    if study.study.exists():
+        before = paths.read_json(study.study)
+        _check_same(study, before, now)
+        runs = before["runs"]
+    else:
+        runs = []
+    machine = {"versions": versions(), "device": device(), "cpu": cpu(), "git": git_revision()}
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    paths.write_json(study.study, {**now, **machine, "command": command, "started": started, "runs": runs})
+
+
+def append_run(study: StudyPaths, seconds: dict[str, float]) -> None:
+    """Note what this run of the study took."""
+    value = paths.read_json(study.study)
+    # Linux counts ru_maxrss in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    value["runs"].append({"started": value["started"], "seconds_by_phase": seconds, "peak_bytes": peak})
+    paths.write_json(study.study, value)
+
+
+def _check_same(study: StudyPaths, before: dict[str, Any], now: dict[str, Any]) -> None:
+    old, new = _flat(before["config"]), _flat(now["config"])
+    differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and not key.startswith(_FREE)]
+    differing += [] if before["weights"]["sha256"] == now["weights"]["sha256"] else ["the content of the weights file"]
+    if not differing:
+        differing += [] if before["dataset"]["digest"] == now["dataset"]["digest"] else ["the images or their split"]
+    if differing:
+        changes = ", ".join(f"{key} ({old[key]!r} -> {new[key]!r})" if key in old and key in new else key for key in differing)
+        raise UserError(
+            f"{study.root} holds a study with other settings: {changes}; choose another --workdir, or delete this one to start anew"
+        )
+
+
+def _flat(nested: dict[str, Any], head: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        flat |= _flat(value, f"{head}{name}.") if isinstance(value, dict) else {f"{head}{name}": value}
+    return flat
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that decide numbers."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def device() -> str:
+    """Number and kind of the accelerators, for example `1 x cpu`."""
+    import jax
+
+    found = jax.devices()
+    return f"{len(found)} x {found[0].device_kind}"
+
+
+def cpu() -> str:
+    """Model name and number of the cores this process may use."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{names[0] if names else platform.processor()}, {cores} cores"
+
+
+def git_revision() -> str:
+    """Commit of the source tree, `+` where it has uncommitted changes; `none` outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        status = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "none"
+    return commit.stdout.strip() + ("+" if status.stdout.strip() else "")

@@ -1,0 +1,51 @@
+"""The page of a study: one self-contained HTML file, made from the summary alone. Imports no jax."""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fteng import paths
+
+
+def render(summary: Mapping[str, Any]) -> str:
+    """The page as HTML. It holds everything it shows, loads nothing, and every name from the data is text in it.
+
+    summary: the content of summary.json. A metric that is None is shown as undefined. The difference of an alternative says
+    how much better (+) it is than the best plan on the validation images, in units of the metric.
+    """
+    # Altair and vl-convert cost a second to import; a caller that only asks for --help should not pay it.
+    import jinja2
+    from markupsafe import Markup
+
+    from fteng.report import drawings, findings, view, words
+
+    here = Path(__file__).parent
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(here),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"findings": findings, "view": view, "words": words}
+    script = (here / "script.js").read_text(encoding="utf-8")
+    # The policy names this one script by its digest: nothing else can run, and no request can leave the page.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    cleaned = view.clean(summary)
+    return environment.get_template("page.html").render(
+        summary=cleaned,
+        drawings=drawings.draw(cleaned),
+        metrics=view.metrics(cleaned),
+        style=Markup((here / "style.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_digest=digest,
+    )
+
+
+def write(report_dir: Path, summary: Mapping[str, Any]) -> Path:
+    """Write `index.html` beside and rename it into place; returns its path."""
+    page = report_dir / "index.html"
+    paths.write_text(page, render(summary))
+    return page

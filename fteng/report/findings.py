@@ -1,0 +1,172 @@
+"""The sentences of the page: the answer, what each section shows, and what the result does not say."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fteng.report import view, words
+
+Summary = Mapping[str, Any]
+
+
+def answer(summary: Summary) -> dict[str, Any]:
+    """The head of the page: the sentence, the reason, how sure, and what stands against it."""
+    judge, stages = summary["judge"], summary["stages"]
+    row = view.recommended(summary)
+    ended, planned = view.ended(summary), len(summary["trials"])
+    done = [trial for trial in ended if trial["status"] == "done"]
+    far = f"{len(ended)} of {words.number(planned, 'trial')}"
+    warnings = []
+    broken = [check["check"] for check in summary["audit"] if check["passed"] is False]
+    if broken:
+        warnings.append(f"Do not rely on this page yet: the audit failed ({'; '.join(broken)}).")
+    if row is None:
+        state = f"so far {far} ended, {len(done)} with a score; {words.number(len(summary['probes']), 'probe')} done"
+        headline = "No recommendation yet: " + (
+            "no trial has finished." if not done else "the trials that finished do not allow one."
+        )
+        return {"headline": headline, "reason": f"The study is under way: {state}.", "sure": "", "warnings": warnings}
+    if len(ended) < planned:
+        warnings.append(f"The study is not finished: {far} ended. The answer can change.")
+    choice = summary["recommendation"]
+    metric, n = choice["metric"], sum(summary["dataset"]["counts"].get("test", {}).values())
+    what = words.plan(row["freeze_depth"], row["tap"], stages, row.get("trainable_stages", []), row.get("leaves", "all"))
+    unit = "images" if summary["dataset"]["groups"].get("test", n) == n else "groups"
+    seeds = "" if view.is_probe(row) else f" ({words.number(row['seeds'], 'seed')})"
+    sure = (
+        f"The brackets hold {judge['confidence'] * 100:g} % of {judge['resamples']:,} bootstrap resamples of the test {unit}"
+        f"{seeds}. A plan that trains less counts as not worse when it is shown"
+        f" to lose at most {judge['margin']:g} {words.metric_name(metric)} on the validation images."
+    )
+    # Non-breaking spaces: a number stays with its interval and its unit.
+    scored = words.interval(row["test"].get(metric), 2).replace(" ", "\u00a0")
+    tested = f"{words.metric_name(metric)} {scored} on {words.number(n, 'test image')}."
+    return {"headline": f"{what}: {tested}", "reason": words.capital(choice["reason"]), "sure": sure, "warnings": warnings}
+
+
+def of_sections(summary: Summary) -> dict[str, str]:
+    """One sentence a section: what there is to see."""
+    return {
+        "depth": _depth_finding(summary),
+        "probes": _probe_finding(summary),
+        "profile": _profile_finding(summary),
+        "cost": _cost_finding(summary),
+    }
+
+
+def _depth_finding(summary: Summary) -> str:
+    row, metric = view.recommended(summary), summary["judge"]["metric"]
+    if row is None:
+        return "No depth has a score yet."
+    own = _line(summary, row)
+    told = [
+        f"{words.score(_value(other, metric))} at freeze depth {view.name(other, summary)}"
+        for other in [*own[:1], *own[1:][-1:]]
+        if other is not row
+    ]
+    text = (
+        f"On the test images the recommended plan reaches {words.metric_name(metric)} {words.interval(row['test'].get(metric))}"
+    )
+    return f"{text}; it is {' and '.join(told)}." if told else f"{text}."
+
+
+def _line(summary: Summary, row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What `row` is compared with: its own line of the curve by freeze depth; for a probe, the first line that trials drew."""
+    tuned = [other for other in view.curve(summary) if other["freeze_depth"] is not None and not view.is_probe(other)]
+    name = view.series(tuned[0] if view.is_probe(row) and tuned else row)
+    return [other for other in tuned if view.series(other) == name]
+
+
+def _probe_finding(summary: Summary) -> str:
+    metric = summary["judge"]["metric"]
+    sign = -1 if words.lower_is_better(metric) else 1
+    known = [row for row in summary["probes"] if row["val"].get(metric) is not None]
+    if not known:
+        return "No probe has a score yet."
+    best, last = max(known, key=lambda row: sign * row["val"][metric]), known[-1]
+    scored = f"{words.metric_name(metric)} on test {words.interval(best['test'].get(metric))}"
+    text = f"Without any tuning, {best['tap']} separates the classes best on validation ({scored})"
+    return (
+        f"{text}, and it is the last tap."
+        if best is last
+        else f"{text}; the last tap, {last['tap']}, reaches {words.interval(last['test'].get(metric))}."
+    )
+
+
+def _profile_finding(summary: Summary) -> str:
+    known = [row for row in summary["profile"] if row["mean_shift"] is not None]
+    if not known:
+        return "This backbone has no batch norm with source statistics to compare with."
+    most, least = (choose(known, key=lambda row: row["mean_shift"]) for choose in (max, min))
+    return (
+        f"The data are furthest from what the network saw in {most['stage']} (mean shift {most['mean_shift']:.2f} source"
+        f" standard deviations) and nearest in {least['stage']} ({least['mean_shift']:.2f})."
+    )
+
+
+def _cost_finding(summary: Summary) -> str:
+    row = view.recommended(summary)
+    full = next((other for other in _line(summary, row) if other["freeze_depth"] == 0), None) if row else None
+    if row is None or full is None or row is full:
+        return "Costs are of one trial; FLOPs are of one training step, divided by its images."
+    told = [
+        f"{row['cost'][key] / full['cost'][key]:.2f} of the {text}"
+        for key, text in (("seconds", "time"), ("flops_per_example", "FLOPs"), ("optimizer_bytes", "optimizer memory"))
+        if row["cost"].get(key) is not None and full["cost"].get(key)
+    ]
+    return f"Against tuning everything, the recommended plan takes {', '.join(told)}." if told else "Costs are of one trial."
+
+
+def _value(row: Mapping[str, Any], metric: str) -> float | None:
+    estimate = row["test"].get(metric)
+    return None if estimate is None else estimate["value"]
+
+
+def limits(summary: Summary) -> list[str]:
+    """What this result does not say, one sentence each, from the numbers of this study."""
+    dataset, judge = summary["dataset"], summary["judge"]
+    test, groups = dataset["counts"].get("test", {}), dataset["groups"].get("test", 0)
+    images = sum(test.values())
+    found = [
+        f"One data set ({dataset['name']}), one backbone, one split into train, validation and test. Another camera, site"
+        " or time is not covered: the intervals are about new images of the same kind."
+    ]
+    if test:
+        rare = min(test, key=lambda name: test[name])
+        text = f"{words.number(images, 'test image')} in {words.number(groups, 'group')}"
+        text += f"; the smallest class, {rare}, has {test[rare]:,}."
+        if images == groups:
+            text += " Every image counts as its own group, so images of one object or person would be taken for independent."
+        found.append(text)
+    ended = view.ended(summary)
+    seeds = {trial["seed"] for trial in ended}
+    if seeds:
+        found.append(
+            f"{words.number(len(seeds), 'seed')} a setting. The intervals come from resampling images, so luck in training"
+            " (batch order, augmentation) shows only in how far the dots of one depth lie apart."
+        )
+    rates = {trial["learning_rate"] for trial in ended}
+    if rates:
+        listed = ", ".join(f"{rate:g}" for rate in sorted(rates))
+        found.append(
+            f"{words.number(len(rates), 'learning rate')} tried ({listed}) with one training length:"
+            " a depth that needs another rate or more epochs looks worse than it is."
+        )
+    depths = sorted({trial["freeze_depth"] for trial in ended if trial["freeze_depth"] is not None})
+    if depths:
+        every = len(depths) == len(summary["stages"]) + 1
+        untried = "no other exists" if every else "nothing is known about the others"
+        found.append(f"Freeze depths tried: {', '.join(str(depth) for depth in depths)}; {untried}.")
+    lost = sum(trial["status"] != "done" for trial in ended)
+    if lost:
+        found.append(
+            f"{words.number(lost, 'trial')} diverged or failed and carry no score; the table of trials says which and why."
+        )
+    if dataset["left_out"]:
+        found.append(
+            f"{words.number(len(dataset['left_out']), 'image is', 'images are')} left out, by name in the section on data."
+        )
+    found.append(
+        f"The choice was made on validation by {words.metric_name(judge['metric'])}; no test score took part in it."
+        " Choosing again by the test scores of this page would make them too good."
+    )
+    return found

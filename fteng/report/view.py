@@ -1,0 +1,183 @@
+"""What the template shows, section by section, from a summary. Every text here is plain: the template escapes it."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fteng.report import words
+
+Summary = Mapping[str, Any]
+# What no page and no XML may hold: control characters and halves of surrogate pairs, as odd file names have them.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+_SHOWN = 200
+
+
+def clean(value: Any) -> Any:
+    """The same nested value with unprintable characters replaced by U+FFFD and numbers that are none by None (undefined)."""
+    if isinstance(value, str):
+        return _UNPRINTABLE.sub("\ufffd", value)
+    if isinstance(value, Mapping):
+        return {clean(name): clean(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def metrics(summary: Summary) -> list[str]:
+    """Every metric of the study, the one that decides first."""
+    found = dict.fromkeys([summary["judge"]["metric"]])
+    for row in [*summary["depth_curve"], *summary["probes"]]:
+        found |= dict.fromkeys(row["test"])
+    return list(found)
+
+
+def curve(summary: Summary) -> list[Mapping[str, Any]]:
+    """The rows of the depth curve by freeze depth; stage sets, which have none, last."""
+    return sorted(summary["depth_curve"], key=lambda row: (row["freeze_depth"] is None, row["freeze_depth"] or 0))
+
+
+def is_probe(row: Mapping[str, Any]) -> bool:
+    """Whether a curve row is the solution of a probe and not of trials: such a row has no learning rate."""
+    return row["learning_rate"] is None
+
+
+def series(row: Mapping[str, Any]) -> str:
+    """What a line of the depth curve has in common: the tap, and which leaves train if not all. A probe stands alone."""
+    if is_probe(row):
+        return row["label"]
+    return f"tap {row['tap']}" + _leaves(row)
+
+
+def name(row: Mapping[str, Any], summary: Summary) -> str:
+    """The plan of a curve row, trial or alternative, short; with its tap where the study has several."""
+    trained, label = row.get("trainable_stages"), row.get("label", "")
+    if trained == [] and any(is_probe(other) and other["label"] == label for other in summary["depth_curve"]):
+        return label
+    text = words.depth_name(row["freeze_depth"], row["tap"], summary["stages"], label or f"only {', '.join(trained or [])}")
+    several = len({trial["tap"] for trial in summary["trials"]}) > 1
+    return text + _leaves(row) + f", tap {row['tap']}" * several
+
+
+def _leaves(row: Mapping[str, Any]) -> str:
+    leaves = row.get("leaves", "all")
+    return "" if leaves == "all" else f", {leaves} only"
+
+
+def ended(summary: Summary) -> list[Mapping[str, Any]]:
+    """The trials that have come to an end, with a score or without; the list may name trials that have not."""
+    return [trial for trial in summary["trials"] if trial["status"] in ("done", "diverged", "failed")]
+
+
+def recommended(summary: Summary) -> Mapping[str, Any] | None:
+    """The curve row that is recommended, or None."""
+    choice = summary["recommendation"]
+    return None if choice is None else summary["depth_curve"][choice["row"]]
+
+
+def facts(summary: Summary) -> list[tuple[str, str]]:
+    """The study in a few terms."""
+    dataset, run = summary["dataset"], summary["run"]
+    images = sum(sum(counts.values()) for counts in dataset["counts"].values())
+    return [
+        ("Backbone", summary["backbone"]),
+        ("Stages", f"{len(summary['stages'])}"),
+        ("Data", dataset["name"]),
+        ("Images", f"{images:,} at {dataset['image_size']} px"),
+        ("Classes", f"{len(dataset['classes']):,}"),
+        ("Trials", f"{len(ended(summary)):,}"),
+        ("Took", words.duration(run["seconds"])),
+    ]
+
+
+COSTS = (
+    ("seconds", "Time of a trial", words.duration),
+    ("examples_per_second", "Images/s", words.quantity),
+    ("flops_per_example", "FLOPs per image", words.quantity),
+    ("optimizer_bytes", "Optimizer state", lambda value: words.quantity(value, "B")),
+    ("trainable_parameters", "Trainable parameters", words.quantity),
+    ("compile_seconds", "Compilation", words.duration),
+)
+
+
+def cost_rows(summary: Summary) -> list[dict[str, Any]]:
+    """One row a plan: each cost in words, and as percent of the column's largest."""
+    rows, best = curve(summary), recommended(summary)
+    largest = {key: max((row["cost"].get(key) or 0 for row in rows), default=0) for key, _, _ in COSTS}
+    return [
+        {
+            "name": name(row, summary),
+            "chosen": row is best,
+            "cells": [
+                {
+                    "text": "–" if row["cost"].get(key) is None else tell(row["cost"][key]),
+                    "key": row["cost"].get(key),
+                    "percent": 100 * (row["cost"].get(key) or 0) / (largest[key] or 1),
+                }
+                for key, _, tell in COSTS
+            ],
+        }
+        for row in rows
+    ]
+
+
+def split_rows(summary: Summary) -> dict[str, Any]:
+    """Images by class and split, with totals and groups."""
+    dataset = summary["dataset"]
+    splits = list(dataset["counts"])
+    rows = [(label, [dataset["counts"][split].get(label, 0) for split in splits]) for label in dataset["classes"]]
+    totals = [sum(dataset["counts"][split].values()) for split in splits]
+    largest = max((count for _, counts in rows for count in counts), default=0) or 1
+    return {
+        "splits": splits,
+        "rows": rows,
+        "totals": totals,
+        "groups": [dataset["groups"].get(split) for split in splits],
+        "largest": largest,
+    }
+
+
+def left_out(summary: Summary) -> dict[str, Any]:
+    """The images that were not used, the first 200 by name."""
+    rows = summary["dataset"]["left_out"]
+    return {"count": len(rows), "rows": rows[:_SHOWN], "hidden": max(0, len(rows) - _SHOWN)}
+
+
+def trial_rows(summary: Summary, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The trials table; scores: (test, validation) a metric, a dash where the trial has none."""
+    rows = []
+    for trial in ended(summary):
+        lost = trial["status"] != "done" and not trial["test"]
+        rows.append(
+            {
+                "id": trial["id"],
+                "name": name(trial, summary),
+                "depth": trial["freeze_depth"],
+                "rate": trial["learning_rate"],
+                "seed": trial["seed"],
+                "status": trial["status"],
+                "note": trial["note"],
+                "scores": [
+                    ["–" if lost else words.score(trial[split].get(metric)) for split in ("test", "val")] for metric in names
+                ],
+                "seconds": trial["cost"].get("seconds"),
+                "speed": trial["cost"].get("examples_per_second"),
+            }
+        )
+    return rows
+
+
+def flat(value: Mapping[str, Any], head: str = "") -> list[tuple[str, str]]:
+    """A nested config as dotted keys, in the words of the command line."""
+    rows = []
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            rows += flat(item, f"{head}{key}.")
+        else:
+            rows.append((f"{head}{key}", ",".join(str(part) for part in item) if isinstance(item, list) else str(item)))
+    return rows
+
+
+def audit_value(value: float | None) -> str:
+    """A check's number: whole numbers with separators, others with four decimals."""
+    return "–" if value is None else f"{value:,.0f}" if value == int(value) else f"{value:.4f}"

@@ -1,0 +1,226 @@
+"""A whole study, in the order of its life: weights, data, probes, trials, report. What is finished on disk is not done again."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fteng import paths, record
+from fteng.backbones.backbone import Backbone
+from fteng.backbones.catalogue import load
+from fteng.backbones.weights import Weights
+from fteng.config import Config
+from fteng.data.prepare import Dataset, prepare
+from fteng.freeze import partition
+from fteng.freeze.partition import Parameters
+from fteng.freeze.plan import FreezePlan
+from fteng.paths import StudyPaths
+from fteng.probe import probe
+from fteng.probe.features import extract
+from fteng.probe.profile import profile
+from fteng.progress import Reporter
+from fteng.results import write_predictions
+from fteng.train.compilations import count_compilations
+from fteng.train.evaluate import Forward, make_forward
+from fteng.train.feed import Feed, make_feed
+from fteng.train.step import Program, compile_step, initial_state
+from fteng.train.trial import Bench, run_trial, steps_per_epoch
+from fteng.trials import TrialSpec, enumerate_trials, plans, study_context
+
+
+class Ground(NamedTuple):
+    """What the study stands on, read once."""
+
+    config: Config
+    backbone: Backbone
+    weights: Weights
+    dataset: Dataset
+    specs: tuple[TrialSpec, ...]
+
+
+def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, should_stop: Callable[[], bool]) -> None:
+    """Everything but the report. Raises UserError on what a user can mend, train.trial.Interrupted when asked to stop."""
+    clock = _Clock()
+    with clock.phase("data"):
+        ground = lay_ground(config, reporter)
+    record.write_study(study, ground.config, _described(ground), command)
+    pending = [spec for spec in ground.specs if not study.trial(spec.id).result.exists()]
+    probed = (study.probes / "result.json").exists()
+    if probed and not pending:
+        return
+    _say_left_out(ground.dataset, reporter)
+    feed = make_feed(ground.dataset.images)
+    reporter.say(f"{feed.where}; {len(pending)} of {len(ground.specs)} trials to run on {record.device()}")
+    if not probed:
+        with clock.phase("probes"):
+            _probe_every_tap(ground, study, feed, reporter)
+    try:
+        if pending:
+            _run_trials(ground, study, feed, pending, reporter, should_stop, clock)
+    finally:
+        record.append_run(study, clock.seconds)
+
+
+def lay_ground(config: Config, reporter: Reporter) -> Ground:
+    """Weights, images and the list of trials. Raises UserError."""
+    backbone, weights = load(config.backbone.name, config.backbone.weights)
+    reporter.phase("images", 1)
+    done = 0
+
+    def on_image(count: int, total: int) -> None:
+        nonlocal done
+        reporter.advance((count - done) / max(total, 1))
+        done = count
+
+    dataset = prepare(config.data, backbone.preprocess.interpolation, on_image)
+    context = study_context(config, weights_digest=weights.digest, data_digest=dataset.digest)
+    specs = tuple(enumerate_trials(config, plans(config, backbone.stages, backbone.groups), context))
+    return Ground(config, backbone, weights, dataset, specs)
+
+
+def _say_left_out(dataset: Dataset, reporter: Reporter) -> None:
+    """Never silent: how many images are not used, the first of them, and where the rest is named."""
+    left_out = dataset.report["left_out"]
+    if left_out:
+        total = len(left_out) + len(dataset.labels)
+        first = f"{left_out[0]['id']} ({left_out[0]['reason']})"
+        reporter.say(f"{len(left_out)} of {total} images left out, the first: {first}; all are named in the report")
+
+
+def _described(ground: Ground) -> dict[str, Any]:
+    """What study.json says beside config and machine."""
+    return {
+        "backbone": ground.backbone.name,
+        "weights": {"source": ground.config.backbone.weights, "sha256": ground.weights.digest},
+        "stages": list(ground.backbone.stages),
+        "groups": {name: list(stages) for name, stages in ground.backbone.groups.items()},
+        "dataset": ground.dataset.report | {"digest": ground.dataset.digest},
+        "trials": [spec.record() for spec in ground.specs],
+    }
+
+
+def _probe_every_tap(ground: Ground, study: StudyPaths, feed: Feed, reporter: Reporter) -> None:
+    """One pass, then a linear classifier a tap; written last: result.json."""
+    reporter.phase("features", len(ground.dataset.labels))
+    size = ground.config.train.batch_size
+    features = extract(ground.backbone, ground.weights, ground.dataset, feed, size, lambda count: reporter.advance(count))
+    reporter.phase("probes", len(features.taps))
+    rows, heads = [], {}
+    study.probes.mkdir(parents=True, exist_ok=True)
+    for index, (stage, values) in enumerate(zip(ground.backbone.stages, features.taps, strict=True)):
+        started = time.perf_counter()
+        found = probe.fit_probe(values, ground.dataset)
+        seconds = time.perf_counter() - started
+        write_predictions(study.probes / f"{stage}.parquet", found.predictions)
+        heads |= {f"{stage}/{name}": values for name, values in found.head.items()}
+        rows.append(probe.record(stage, index, found, features.flops[index], seconds))
+        reporter.advance(1, stage)
+    np.savez(study.probes / "heads.npz", **heads)
+    rows_of_profile = profile(ground.backbone.stages, ground.weights.stats, features.moments)
+    paths.write_json(study.probes / "result.json", {"probes": rows, "profile": rows_of_profile})
+
+
+def _run_trials(
+    ground: Ground,
+    study: StudyPaths,
+    feed: Feed,
+    pending: Sequence[TrialSpec],
+    reporter: Reporter,
+    should_stop: Callable[[], bool],
+    clock: "_Clock",
+) -> None:
+    """Every pending trial, plan by plan: first each plan's program, so that the time left can be told, then its trials."""
+    heads = _heads(ground, study)
+    bench = Bench(
+        ground.dataset,
+        feed,
+        ground.weights.params,
+        ground.weights.stats,
+        ground.config.train,
+        {"backbone": ground.backbone.name, "weights": ground.weights.digest},
+        should_stop,
+        count_compilations(),
+    )
+    with clock.phase("compile"):
+        programs = _compile(ground, feed, pending, heads, reporter)
+    forwards: dict[int, Forward] = {}
+    steps = ground.config.train.epochs * steps_per_epoch(len(ground.dataset.splits["train"]), ground.config.train.batch_size)
+    reporter.phase("trials", sum(programs[spec.plan].flops for spec in pending) * steps)
+    done = len(ground.specs) - len(pending)
+    with clock.phase("trials"):
+        for plan, specs in groupby(pending, key=lambda spec: spec.plan):
+            forward = forwards.setdefault(len(plan.stages), make_forward(ground.backbone, len(plan.stages)))
+            for index, spec in enumerate(specs):
+                title = f"trial {done + 1}/{len(ground.specs)} {spec.id.rpartition('-')[0]}"
+                meter = _meter(reporter, programs[plan].flops, ground.config.train.batch_size, title)
+                where, head, first = study.trial(spec.id), heads[plan.tap], index == 0
+                result = run_trial(bench, spec, programs[plan], forward, head, where, meter, first_of_shape=first)
+                done += 1
+                if result["status"] != "done":
+                    reporter.say(f"{spec.id}: {result['status']}, {result['note']}")
+
+
+def _meter(reporter: Reporter, work: float, batch_size: int, title: str) -> Callable[[int], None]:
+    """Counts each step, with the rate of this trial."""
+    started, first = time.perf_counter(), -1
+
+    def on_step(step: int) -> None:
+        nonlocal first
+        first = step - 1 if first < 0 else first
+        rate = (step - first) * batch_size / max(time.perf_counter() - started, 1e-9)
+        # Steps that an earlier run of this trial did count when the first new one does.
+        reporter.advance(work * (step if step == first + 1 else 1), f"{title}, {rate:,.0f} images/s")
+
+    return on_step
+
+
+def _heads(ground: Ground, study: StudyPaths) -> dict[str, Any]:
+    """The head each tap's trials start from."""
+    classes = len(ground.dataset.classes)
+    taps = {spec.plan.tap for spec in ground.specs}
+    if ground.config.train.head_init == "zero":
+        channels = dict(zip(ground.backbone.stages, ground.backbone.channels, strict=True))
+        return {tap: {"kernel": jax.numpy.zeros((channels[tap], classes)), "bias": jax.numpy.zeros(classes)} for tap in taps}
+    with np.load(study.probes / "heads.npz", allow_pickle=False) as file:
+        return {tap: {name: jax.numpy.asarray(file[f"{tap}/{name}"]) for name in ("kernel", "bias")} for tap in taps}
+
+
+def _compile(
+    ground: Ground, feed: Feed, pending: Sequence[TrialSpec], heads: dict[str, Any], reporter: Reporter
+) -> dict[FreezePlan, Program]:
+    """One program a plan that still has trials to run."""
+    needed = list(dict.fromkeys(spec.plan for spec in pending))
+    recipe, train = ground.config.train, ground.dataset.splits["train"]
+    total = recipe.epochs * steps_per_epoch(len(train), recipe.batch_size)
+    rows = train[: recipe.batch_size]
+    images, labels = feed.take(rows), jax.numpy.asarray(ground.dataset.labels[rows].astype(np.int32))
+    reporter.phase("compile", len(needed))
+    programs = {}
+    for plan in needed:
+        end = len(plan.stages)
+        parameters = Parameters(ground.weights.params[:end], heads[plan.tap])
+        mask = partition.trainable_mask(plan, parameters)
+        state, frozen = initial_state(parameters, ground.weights.stats[:end], mask, plan, recipe)
+        arguments = (state, frozen, images, labels, jax.numpy.float32(0), jax.random.key(0))
+        programs[plan] = compile_step(ground.backbone, plan, mask, recipe, total, arguments)
+        reporter.advance(1, f"boundary {plan.boundary}")
+    return programs
+
+
+class _Clock:
+    """Seconds a phase took, summed."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started

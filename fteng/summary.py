@@ -1,0 +1,247 @@
+"""Records on disk -> the numbers of the page. Works at any moment of a study; imports no jax."""
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fteng import paths
+from fteng.analysis.bootstrap import group_weights, interval
+from fteng.analysis.metrics import METRICS, evaluate
+from fteng.analysis.recommend import Candidate, recommend
+from fteng.errors import UserError
+from fteng.paths import StudyPaths
+from fteng.results import Predictions, read_predictions
+
+_FOUR = ("accuracy", "balanced_accuracy", "auc", "log_loss")
+
+
+class _Judge(NamedTuple):
+    """How this study judges. weights: a split -> (resamples, n), the same for every depth, so that they are compared in pairs."""
+
+    metric: str
+    margin: float
+    confidence: float
+    weights: Mapping[str, np.ndarray]
+
+
+class _Row(NamedTuple):
+    """A plan at its best rate, or the best probe: a candidate, its row on the page, and the answers of each seed."""
+
+    candidate: Candidate
+    entry: dict[str, Any]
+
+
+def collect(workdir: Path) -> dict[str, Any]:
+    """The summary of a work directory, finished or not. Raises UserError where there is no study."""
+    study = StudyPaths(workdir)
+    if not study.study.exists():
+        raise UserError(f"{workdir} holds no study.json; give the --workdir of a study, or start one with python -m fteng.main")
+    record = paths.read_json(study.study)
+    probed = paths.read_json(study.probes / "result.json") if (study.probes / "result.json").exists() else None
+    results = {
+        row["id"]: paths.read_json(study.trial(row["id"]).result)
+        for row in record["trials"]
+        if study.trial(row["id"]).result.exists()
+    }
+    judge_config = record["config"]["judge"] | {"metric": _metric(record)}
+    summary = {name: record[name] for name in ("backbone", "weights", "dataset", "stages", "groups")}
+    summary |= {
+        "experiment": record["config"]["experiment"],
+        "profile": [] if probed is None else probed["profile"],
+        "probes": [],
+        "trials": [_trial(row, results.get(row["id"])) for row in record["trials"]],
+        "depth_curve": [],
+        "recommendation": None,
+        "audit": _audit(results.values()),
+        "judge": {name: judge_config[name] for name in ("metric", "margin", "confidence", "resamples")},
+        "run": _run(record),
+        "chance": {},
+    }
+    if probed is None:
+        return summary
+    answers = {row["tap"]: read_predictions(study.probes / f"{row['tap']}.parquet") for row in probed["probes"]}
+    some = next(iter(answers.values()))
+    weights = {split: group_weights(some[split].groups, judge_config["resamples"], zlib.crc32(split.encode())) for split in some}
+    judge = _Judge(judge_config["metric"], judge_config["margin"], judge_config["confidence"], weights)
+    rows = [*_tuned(study, results, judge), _best_probe(probed["probes"], answers, judge)]
+    summary["probes"] = [row | {"test": _intervals([answers[row["tap"]]["test"]], "test", judge)} for row in probed["probes"]]
+    summary["depth_curve"] = [row.entry for row in rows]
+    summary["recommendation"] = _recommendation(rows, judge)
+    summary["chance"] = _chance(some["test"])
+    return summary
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """The answer in one or two lines of a terminal."""
+    choice = summary["recommendation"]
+    if choice is None:
+        return "no trial has finished yet; nothing can be recommended"
+    row = summary["depth_curve"][choice["row"]]
+    score = row["test"][choice["metric"]]
+    bounds = "" if score["low"] is None else f" [{score['low']:.3f}, {score['high']:.3f}]"
+    value = "undefined" if score["value"] is None else f"{score['value']:.3f}"
+    images = sum(summary["dataset"]["counts"]["test"].values())
+    label = METRICS[choice["metric"]].label
+    return f"recommended: {row['label']}; {label} {value}{bounds} on {images} test images\n{choice['reason']}"
+
+
+def _metric(record: Mapping[str, Any]) -> str:
+    asked = record["config"]["judge"]["metric"]
+    if asked != "auto":
+        return asked
+    return "auc" if len(record["dataset"]["classes"]) == 2 else "balanced_accuracy"
+
+
+def _trial(planned: Mapping[str, Any], result: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A row of the trials table: a planned trial without a result is waiting."""
+    if result is None:
+        return {**planned, "status": "waiting", "note": "", "val": {}, "test": {}, "cost": None}
+    return {name: result[name] for name in (*planned, "status", "note", "val", "test", "cost")}
+
+
+def _tuned(study: StudyPaths, results: Mapping[str, Any], judge: _Judge) -> list[_Row]:
+    """Every plan that has a finished trial, at the rate with the best mean over its seeds on val."""
+    plans: dict[tuple[Any, ...], dict[float, list[dict[str, Any]]]] = {}
+    for result in results.values():
+        if result["status"] == "done" and result["val"].get(judge.metric) is not None:
+            key = (result["tap"], result["freeze_depth"], tuple(result["trainable_stages"]), result["leaves"])
+            plans.setdefault(key, {}).setdefault(result["learning_rate"], []).append(result)
+    rows = []
+    for (tap, depth, stages, leaves), rates in plans.items():
+        rate, trials = _best_rate(rates, judge.metric)
+        answers = [read_predictions(study.trial(trial["id"]).predictions) for trial in trials]
+        cost = {name: float(np.mean([trial["cost"][name] for trial in trials])) for name in trials[0]["cost"]}
+        label = _label(tap, depth, stages, leaves)
+        entry = {
+            "freeze_depth": depth,
+            "tap": tap,
+            "leaves": leaves,
+            "trainable_stages": list(stages),
+            "label": label,
+            "learning_rate": rate,
+            "seeds": len(trials),
+            "trials": [trial["id"] for trial in trials],
+            "cost": cost,
+        }
+        rows.append(_row(label, entry, answers, cost["flops_per_example"], judge))
+    return sorted(rows, key=lambda row: (len(row.entry["trainable_stages"]), row.entry["label"]))
+
+
+def _best_rate(rates: Mapping[float, list[dict[str, Any]]], metric: str) -> tuple[float, list[dict[str, Any]]]:
+    """Only rates with the most finished seeds compete: a rate at which one seed diverged is not a rate to recommend."""
+    most = max(len(trials) for trials in rates.values())
+    full = {rate: trials for rate, trials in rates.items() if len(trials) == most}
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    rate = max(full, key=lambda rate: (sign * np.mean([trial["val"][metric] for trial in full[rate]]), -rate))
+    return rate, full[rate]
+
+
+def _best_probe(
+    probes: Sequence[Mapping[str, Any]],
+    answers: Mapping[str, Mapping[str, Predictions]],
+    judge: _Judge,
+) -> _Row:
+    """The tap whose probe is best on val, as one candidate: nothing is tuned, and the network ends there."""
+    sign = 1 if METRICS[judge.metric].higher_is_better else -1
+    scored = [row for row in probes if row["val"].get(judge.metric) is not None]
+    best = max(scored or probes, key=lambda row: sign * (row["val"].get(judge.metric) or 0))
+    index = best["stage_index"]
+    label = f"linear classifier on {best['tap']}"
+    entry = {
+        "freeze_depth": index + 1,
+        "tap": best["tap"],
+        "leaves": "all",
+        "trainable_stages": [],
+        "label": label,
+        "learning_rate": None,
+        "seeds": 1,
+        "trials": [],
+        "cost": best["cost"],
+    }
+    return _row(label, entry, [dict(answers[best["tap"]])], best["cost"]["flops_per_example"], judge)
+
+
+def _row(label: str, entry: dict[str, Any], answers: Sequence[Mapping[str, Predictions]], flops: float, judge: _Judge) -> _Row:
+    val, test = [seed["val"] for seed in answers], [seed["test"] for seed in answers]
+    entry = entry | {"val": _intervals(val, "val", judge), "test": _intervals(test, "test", judge)}
+    stages = len(entry["trainable_stages"])
+    return _Row(Candidate(label, entry["tap"], entry["freeze_depth"], stages, flops, val, test), entry)
+
+
+def _label(tap: str, depth: int | None, stages: Sequence[str], leaves: str) -> str:
+    only = "" if leaves == "all" else f", {leaves} parameters only"
+    if not stages:
+        return f"linear classifier on {tap}, trained by steps"
+    if depth is None:
+        return f"only {', '.join(stages)} tuned{only}"
+    return f"everything tuned{only}" if depth == 0 else f"first {depth} stages frozen{only}"
+
+
+def _intervals(seeds: Sequence[Predictions], split: str, judge: _Judge) -> dict[str, dict[str, float | None]]:
+    return {name: interval(seeds, name, judge.weights[split], judge.confidence)._asdict() for name in _FOUR}
+
+
+def _recommendation(rows: Sequence[_Row], judge: _Judge) -> dict[str, Any] | None:
+    """Chosen on val alone."""
+    usable = [index for index, row in enumerate(rows) if row.entry["val"][judge.metric]["value"] is not None]
+    if not usable:
+        return None
+    candidates = [rows[index].candidate for index in usable]
+    found = recommend(candidates, judge.metric, judge.margin, judge.confidence, judge.weights["val"])
+    chosen = rows[usable[found.index]].entry
+    alternatives = []
+    for item in found.comparisons:
+        entry = rows[usable[item.index]].entry
+        numbers = {name: _defined(getattr(item, name)) for name in ("score", "difference", "low", "high", "bound", "p")}
+        same = {name: entry[name] for name in ("freeze_depth", "tap", "leaves", "trainable_stages", "label")}
+        alternatives.append(same | numbers | {"verdict": item.verdict})
+    same = {name: chosen[name] for name in ("freeze_depth", "tap", "leaves", "trainable_stages", "label", "learning_rate")}
+    return same | {
+        "row": usable[found.index],
+        "metric": judge.metric,
+        "reason": found.reason,
+        "alternatives": alternatives,
+    }
+
+
+def _defined(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _audit(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each check over all finished trials: passed in every one, and its largest value."""
+    checks: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        for check in result["audit"]:
+            checks.setdefault(check["check"], []).append(check)
+    rows = []
+    for name, found in checks.items():
+        verdicts = Counter(check["passed"] for check in found)
+        worst = max(found, key=lambda check: (check["passed"] is False, check["value"]))
+        passed = None if verdicts[None] == len(found) else verdicts[False] == 0
+        judged = len(found) - verdicts[None]
+        detail = f"{verdicts[True]} of {judged} trials pass; the largest: {worst['detail']}"
+        rows.append({"check": name, "passed": passed, "value": worst["value"], "detail": detail})
+    return rows
+
+
+def _run(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How to run it again, and what it took over all its runs."""
+    phases: Counter[str] = Counter()
+    for run in record["runs"]:
+        phases.update(run["seconds_by_phase"])
+    kept = {name: record[name] for name in ("command", "versions", "device", "cpu", "git", "started", "config")}
+    peak = max((run["peak_bytes"] for run in record["runs"]), default=None)
+    return kept | {"seconds": sum(phases.values()), "seconds_by_phase": dict(phases), "peak_bytes": peak}
+
+
+def _chance(test: Predictions) -> dict[str, float | None]:
+    """What an answer without looking scores: the class shares of the test images for every image."""
+    shares = np.bincount(test.labels, minlength=test.logits.shape[1]) / len(test.labels)
+    with np.errstate(divide="ignore"):
+        constant = np.broadcast_to(np.log(np.maximum(shares, 1e-12)).astype(np.float32), test.logits.shape)
+    return evaluate(test._replace(logits=constant))

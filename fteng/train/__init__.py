@@ -1,0 +1,1 @@
+"""Training one trial: the compiled step, the loop around it, its checkpoints and its audit."""

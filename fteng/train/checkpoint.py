@@ -1,0 +1,111 @@
+"""Checkpoints of one trial with Orbax: what trains, its optimizer, where the trial stands. The frozen part is named, not kept."""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from fteng.errors import UserError
+
+Tree = Any
+
+
+class Restored(NamedTuple):
+    """A checkpoint read back: the state in the structure it was asked for, and the position saved with it."""
+
+    state: Tree
+    position: dict[str, Any]
+
+
+class Checkpoints:
+    """Orbax's manager for one folder, asynchronous; the last two steps are kept until the trial ends.
+
+    A tree is stored as a flat mapping from its leaf paths to arrays, so a reader needs no class of ours.
+    Every method raises UserError with one line when the disk is full or cannot be written.
+    """
+
+    def __init__(self, folder: Path, frozen: dict[str, str]) -> None:
+        """`frozen` names the frozen part: backbone and weights digest; a checkpoint of another one is refused."""
+        self._frozen = frozen
+        self._folder = folder
+        options = ocp.CheckpointManagerOptions(preservation_policy=preservation_policy.LatestN(2), save_root_metadata=False)
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def restore(self, template: Tree) -> Restored | None:
+        """The newest checkpoint in the structure of `template` (arrays or shapes), or None where there is none."""
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        names = _names(template)
+        abstract = dict(zip(names, map(ocp.utils.to_shape_dtype_struct, jax.tree.leaves(template)), strict=True))
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), position=ocp.args.JsonRestore())
+        )
+        position = restored["position"]
+        if position["frozen"] != self._frozen:
+            raise UserError(f"{self._folder} continues {position['frozen']}, not {self._frozen}; delete the folder to start anew")
+        leaves = [restored["state"][name] for name in names]
+        return Restored(jax.tree.unflatten(jax.tree.structure(template), leaves), position)
+
+    def save(self, step: int, state: Tree, position: dict[str, Any]) -> None:
+        """Start to write `state` and `position` in the background."""
+        flat = dict(zip(_names(state), jax.tree.leaves(state), strict=True))
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(flat), position=ocp.args.JsonSave({**position, "frozen": self._frozen})
+        )
+        with _one_line(self._folder):
+            self._manager.save(step, args=items, force=True)
+
+    def wait(self) -> None:
+        """Until everything saved is on disk."""
+        with _one_line(self._folder):
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Release Orbax's threads."""
+        self._manager.close()
+
+
+def save_final(folder: Path, tree: Tree) -> None:
+    """Write the end of a trial, over what a killed run may have left there. Raises UserError when the disk is full."""
+    flat = dict(zip(_names(tree), jax.tree.leaves(tree), strict=True))
+    with _one_line(folder), ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute(), flat, force=True)
+
+
+def restore_final(folder: Path, template: Tree) -> Tree:
+    """What `save_final` wrote, in the structure of `template` (arrays or shapes)."""
+    names = _names(template)
+    abstract = dict(zip(names, map(ocp.utils.to_shape_dtype_struct, jax.tree.leaves(template)), strict=True))
+    with ocp.StandardCheckpointer() as checkpointer:
+        flat = checkpointer.restore(folder.absolute(), abstract)
+    return jax.tree.unflatten(jax.tree.structure(template), [flat[name] for name in names])
+
+
+class _one_line:  # noqa: N801 - reads as a phrase in a with statement
+    """Turns what Orbax and tensorstore raise on a full or read-only disk into one line."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and re.search(r"No space left|RESOURCE_EXHAUSTED|Disk quota|Read-only file system", str(error)):
+            what = "is read-only" if "Read-only" in str(error) else "is full"
+            raise UserError(
+                f"the disk of {self._folder} {what}; finished trials and the last whole checkpoint are kept: make room and run"
+                " the same command again"
+            ) from error
+
+
+def _names(tree: Tree) -> list[str]:
+    """One readable path a leaf: `trainable/stages/16/conv/kernel`."""
+    return [
+        re.sub(r"[^\w.-]+", "/", jax.tree_util.keystr(path, simple=True, separator="/"))
+        for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+    ]

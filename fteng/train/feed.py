@@ -1,0 +1,45 @@
+"""Where batches come from: the prepared array, on the device as a whole when it fits, else batch by batch from its memory map."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Share of the device's free memory that the images may take; the rest is for activations.
+_SHARE_OF_DEVICE = 0.25
+# On a CPU "the device" is the host's memory, where the memory map is cached anyway.
+_HOST_BYTES = 1 << 30
+
+
+class Feed(NamedTuple):
+    """take(rows (b,) int) -> images (b, h, w, 3) uint8 on the device; where: one line that says how."""
+
+    take: Callable[[np.ndarray], jax.Array]
+    where: str
+
+
+def make_feed(images: np.ndarray) -> Feed:
+    """A feed of (n, h, w, 3) uint8 images."""
+    budget = _budget_bytes()
+    if images.nbytes <= budget:
+        whole = jnp.asarray(images)
+        gather = jax.jit(lambda rows: jnp.take(whole, rows, axis=0))
+        return Feed(lambda rows: gather(rows.astype(np.int32)), f"{images.nbytes >> 20} MiB of images on the device as a whole")
+    return Feed(
+        lambda rows: jnp.asarray(images[rows]),
+        f"{images.nbytes >> 20} MiB of images stay on disk, read batch by batch (budget on the device: {budget >> 20} MiB)",
+    )
+
+
+def epoch_order(n: int, *, seed: int, epoch: int) -> np.ndarray:
+    """A permutation of n rows that depends on (seed, epoch) alone, so that a resumed trial sees the same batches."""
+    return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+def _budget_bytes() -> int:
+    memory = jax.devices()[0].memory_stats()
+    if memory is None or "bytes_limit" not in memory:
+        return _HOST_BYTES
+    return int(_SHARE_OF_DEVICE * (memory["bytes_limit"] - memory["bytes_in_use"]))

@@ -1,0 +1,181 @@
+"""The compiled train step of one freeze plan: forward through the frozen prefix, backward through the trained suffix only.
+
+What makes frozen cheap (and keeps it so) is that gradients are taken with respect to the trainable tree alone and the prefix runs
+outside the differentiated function. A norm over all gradients, logged once, would bring the whole backward pass back.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fteng.backbones.backbone import Backbone, BatchNormMode, pool
+from fteng.backbones.flops import total_flops
+from fteng.config import TrainConfig
+from fteng.data.augment import augment
+from fteng.freeze import partition
+from fteng.freeze.partition import Parameters
+from fteng.freeze.plan import FreezePlan
+
+Tree = Any
+
+
+class TrainState(NamedTuple):
+    """All that changes in a trial.
+
+    step: int32 (); trainable: Parameters with holes where frozen; stats: one entry a stage, its batch-norm statistics where they
+    follow the batch, else None; optimizer: optax state, of trainable leaves only; loss_sum: float32 (), over this epoch's steps.
+    """
+
+    step: jax.Array
+    trainable: Parameters
+    stats: tuple[Tree, ...]
+    optimizer: optax.OptState
+    loss_sum: jax.Array
+
+
+class Frozen(NamedTuple):
+    """All that does not change in a trial: the complement of `TrainState.trainable` and `TrainState.stats`."""
+
+    parameters: Parameters
+    stats: tuple[Tree, ...]
+
+
+class Program(NamedTuple):
+    """One compiled step, shared by all trials of one plan and shape.
+
+    run(state, frozen, images (b, h, w, 3) uint8, labels (b,) int32, rate (), key) -> state, the state donated.
+    flops: of one call as XLA counts them; forward_flops, suffix_flops: of one forward pass up to the tap, and of the part of it
+    behind the boundary; compile_seconds: tracing and compiling `run`.
+    """
+
+    run: Callable[..., TrainState]
+    flops: float
+    forward_flops: float
+    suffix_flops: float
+    compile_seconds: float
+
+
+def batch_norm_modes(plan: FreezePlan, recipe: TrainConfig) -> tuple[BatchNormMode, ...]:
+    """What batch norm does in each stage while training."""
+    return tuple(BatchNormMode(recipe.bn_trained if trains else recipe.bn_frozen) for trains in plan.trains)
+
+
+def make_optimizer(mask: Parameters, recipe: TrainConfig) -> optax.GradientTransformation:
+    """AdamW without its rate (the step multiplies by it, so that a new rate is no new program), masked to what trains.
+
+    Decoupled weight decay: Loshchilov and Hutter 2019. Frozen leaves have no state, are not decayed and not in the clipped norm.
+    """
+    parts = [
+        optax.clip_by_global_norm(recipe.clip_norm) if recipe.clip_norm else optax.identity(),
+        optax.scale_by_adam(),
+        optax.add_decayed_weights(recipe.weight_decay, mask=partition.decay_mask),
+    ]
+    return optax.masked(optax.chain(*parts), mask)
+
+
+def rate_schedule(recipe: TrainConfig, total_steps: int) -> optax.Schedule:
+    """Factor on the peak rate at a step: linear warm-up, then a half cosine to 0 (Loshchilov and Hutter 2017)."""
+    warmup = round(recipe.warmup_fraction * total_steps)
+    return optax.schedules.warmup_cosine_decay_schedule(1.0 / (warmup + 1), 1.0, warmup, total_steps + 1)
+
+
+def initial_state(
+    parameters: Parameters, stats: tuple[Tree, ...], mask: Parameters, plan: FreezePlan, recipe: TrainConfig
+) -> tuple[TrainState, Frozen]:
+    """(state at step 0, what never changes). The state owns copies, since the step donates its buffers."""
+    trainable, frozen = partition.split(parameters, mask)
+    follows = [mode is BatchNormMode.BATCH for mode in batch_norm_modes(plan, recipe)]
+    moving = tuple(tree if follow else None for tree, follow in zip(stats, follows, strict=True))
+    kept = tuple(None if follow else tree for tree, follow in zip(stats, follows, strict=True))
+    trainable, moving = jax.tree.map(jnp.copy, (trainable, moving))
+    optimizer = make_optimizer(mask, recipe).init(trainable)  # pyright: ignore[reportArgumentType]
+    return TrainState(jnp.int32(0), trainable, moving, optimizer, jnp.float32(0.0)), Frozen(frozen, kept)
+
+
+def whole(state: TrainState, frozen: Frozen) -> tuple[Parameters, tuple[Tree, ...]]:
+    """(parameters, statistics) of the network as it stands, without holes."""
+    return partition.merge(state.trainable, frozen.parameters), _whole_stats(state.stats, frozen.stats)
+
+
+def _whole_stats(moving: tuple[Tree, ...], kept: tuple[Tree, ...]) -> tuple[Tree, ...]:
+    return tuple(one if other is None else other for one, other in zip(kept, moving, strict=True))
+
+
+def make_step(
+    backbone: Backbone, plan: FreezePlan, mask: Parameters, recipe: TrainConfig, total_steps: int
+) -> Callable[..., TrainState]:
+    """The step of `Program.run`, not yet compiled."""
+    modes, boundary, end = batch_norm_modes(plan, recipe), plan.boundary, len(plan.stages)
+    optimizer, factor = make_optimizer(mask, recipe), rate_schedule(recipe, total_steps)
+
+    def step(
+        state: TrainState, frozen: Frozen, images: jax.Array, labels: jax.Array, rate: jax.Array, key: jax.Array
+    ) -> TrainState:
+        images = augment(jax.random.fold_in(key, state.step), images, recipe.augment)
+        x = backbone.preprocess.apply(images)
+        x, stats = backbone.apply(
+            frozen.parameters.stages,
+            _whole_stats(state.stats, frozen.stats),
+            x,
+            stop=boundary,
+            modes=modes,
+            momentum=recipe.bn_momentum,
+        )
+
+        def loss_of(trainable: Parameters) -> tuple[jax.Array, tuple[Tree, ...]]:
+            parameters = partition.merge(trainable, frozen.parameters)
+            y, new_stats = backbone.apply(
+                parameters.stages, stats, x, start=boundary, stop=end, modes=modes, momentum=recipe.bn_momentum
+            )
+            return cross_entropy(head_logits(parameters.head, y), labels, recipe.label_smoothing), new_stats
+
+        (loss, new_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.trainable)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.trainable)
+        scale = -rate * factor(state.step)
+        trainable = jax.tree.map(lambda leaf, update: leaf + scale * update, state.trainable, updates)
+        moving = tuple(None if old is None else new for old, new in zip(state.stats, new_stats, strict=True))
+        return TrainState(state.step + 1, trainable, moving, optimizer_state, state.loss_sum + loss)
+
+    return step
+
+
+def head_logits(head: Tree, features: jax.Array) -> jax.Array:
+    """(n, h, w, channels) or pooled (n, channels) activations -> (n, classes)."""
+    return pool(features) @ head["kernel"] + head["bias"]
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
+    """Mean over (n, classes) logits against (n,) labels, `smoothing` of each label spread over all classes. Nats."""
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits, targets).mean()
+
+
+def compile_step(
+    backbone: Backbone, plan: FreezePlan, mask: Parameters, recipe: TrainConfig, total_steps: int, arguments: Sequence[Any]
+) -> Program:
+    """Compile the step for the shapes of `arguments` (those of `Program.run`) and count its FLOPs."""
+    started = time.perf_counter()
+    step = make_step(backbone, plan, mask, recipe, total_steps)
+    compiled = jax.jit(step, donate_argnums=0).lower(*arguments).compile()
+    seconds = time.perf_counter() - started
+    state, frozen, images = arguments[:3]
+    parameters, stats = jax.eval_shape(whole, state, frozen)
+    boundary, end = plan.boundary, len(plan.stages)
+
+    def forward(parameters: Parameters, stats: tuple[Tree, ...], x: jax.Array, start: int) -> jax.Array:
+        return head_logits(parameters.head, backbone.apply(parameters.stages, stats, x, start=start, stop=end)[0])
+
+    x = jax.eval_shape(backbone.preprocess.apply, images)
+    middle = jax.eval_shape(lambda p, s, x: backbone.apply(p, s, x, stop=boundary)[0], parameters.stages, stats, x)
+    forward_flops = _flops(lambda p, s, x: forward(p, s, x, 0), parameters, stats, x)
+    suffix_flops = _flops(lambda p, s, x: forward(p, s, x, boundary), parameters, stats, middle)
+    return Program(compiled, total_flops(compiled.cost_analysis()), forward_flops, suffix_flops, seconds)
+
+
+def _flops(function: Callable[..., Any], *arguments: Any) -> float:
+    """FLOPs of a program as lowered, before XLA's optimisation: enough to compare with, and it need not be compiled."""
+    return total_flops(jax.jit(function).lower(*arguments).cost_analysis())

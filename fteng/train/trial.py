@@ -1,0 +1,192 @@
+"""One trial from start, or from its last checkpoint, to its result on disk."""
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fteng import paths
+from fteng.analysis.metrics import evaluate
+from fteng.config import TrainConfig
+from fteng.data.prepare import Dataset
+from fteng.freeze import partition
+from fteng.freeze.partition import Parameters
+from fteng.paths import TrialPaths
+from fteng.results import Predictions, write_predictions
+from fteng.train.audit import audit_trial, check_compilations
+from fteng.train.checkpoint import Checkpoints, save_final
+from fteng.train.evaluate import Forward, predict
+from fteng.train.feed import Feed, epoch_order
+from fteng.train.step import Frozen, Program, TrainState, initial_state, whole
+from fteng.trials import TrialSpec
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the study was asked to stop
+    """The study was asked to stop; the trial's state is on disk."""
+
+
+class Bench(NamedTuple):
+    """What the trials of a study share: data, weights, recipe and how to stop.
+
+    initial: stage parameters and statistics of the whole backbone, never changed; frozen_name: (backbone, weights digest) for
+    checkpoints; should_stop: asked after every step; compilations: programs compiled so far in this process.
+    """
+
+    dataset: Dataset
+    feed: Feed
+    stages: tuple[Any, ...]
+    stats: tuple[Any, ...]
+    recipe: TrainConfig
+    frozen_name: dict[str, str]
+    should_stop: Callable[[], bool]
+    compilations: Callable[[], int]
+
+
+class Ending(NamedTuple):
+    """How training ended: the state, seconds it took over all its lives, and the step at which the loss was lost, if it was."""
+
+    state: TrainState
+    seconds: float
+    diverged_at: int | None
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Whole batches; a set smaller than a batch is one batch."""
+    return max(1, images // batch_size)
+
+
+def run_trial(
+    bench: Bench,
+    spec: TrialSpec,
+    program: Program,
+    forward: Forward,
+    head: Any,
+    where: TrialPaths,
+    on_step: Callable[[int], None],
+    *,
+    first_of_shape: bool,
+) -> dict[str, Any]:
+    """Train, judge, audit, and write the trial's files, result.json last. Returns the result.
+
+    first_of_shape: no trial of this plan ran in this process yet, so small programs around the step may still be compiled.
+    Raises Interrupted after the state was saved, UserError when the disk is full.
+    """
+    end, compiled_before = len(spec.plan.stages), bench.compilations()
+    before = (Parameters(bench.stages[:end], head), bench.stats[:end])
+    mask = partition.trainable_mask(spec.plan, before[0])
+    state, frozen = initial_state(*before, mask, spec.plan, bench.recipe)
+    where.root.mkdir(parents=True, exist_ok=True)
+    checkpoints = Checkpoints(where.running, bench.frozen_name)
+
+    def judge(state: TrainState, split: str) -> Predictions:
+        return predict(forward, *whole(state, frozen), bench.feed, bench.dataset, split, bench.recipe.batch_size)
+
+    try:
+        ending = _train(bench, spec, program, state, frozen, checkpoints, where, judge, on_step)
+    finally:
+        checkpoints.close()
+    result = spec.record() | {"steps": int(ending.state.step), "cost": _cost(bench, program, ending)}
+    if ending.diverged_at is None:
+        predictions = {split: judge(ending.state, split) for split in ("val", "test")}
+        checks = audit_trial(spec.plan, bench.recipe, program, before, whole(ending.state, frozen), ending.state.optimizer)
+        checks.append(check_compilations(bench.compilations() - compiled_before, first_of_shape))
+        broken = [f"{check.check}: {check.detail}" for check in checks if check.passed is False and check.fatal]
+        write_predictions(where.predictions, predictions)
+        save_final(where.final, {"trainable": ending.state.trainable, "stats": ending.state.stats})
+        result |= {split: evaluate(answers) for split, answers in predictions.items()}
+        result |= {"audit": [check.record() for check in checks]}
+        result |= {"status": "failed" if broken else "done", "note": "; ".join(broken)}
+    else:
+        result |= {"val": {}, "test": {}, "audit": []}
+        result |= {
+            "status": "diverged",
+            "note": f"the loss was not finite in the epoch that ended at step {ending.diverged_at}",
+        }
+    paths.write_json(where.result, result)
+    # Only now: until the result stood, a killed run would have needed them.
+    shutil.rmtree(where.running)
+    return result
+
+
+def _cost(bench: Bench, program: Program, ending: Ending) -> dict[str, float]:
+    return {
+        "seconds": ending.seconds,
+        "examples_per_second": int(ending.state.step) * _batch(bench) / ending.seconds,
+        "flops_per_example": program.flops / _batch(bench),
+        "optimizer_bytes": partition.size_bytes(ending.state.optimizer),
+        "trainable_parameters": partition.count(ending.state.trainable),
+        "compile_seconds": program.compile_seconds,
+    }
+
+
+def _train(
+    bench: Bench,
+    spec: TrialSpec,
+    program: Program,
+    state: TrainState,
+    frozen: Frozen,
+    checkpoints: Checkpoints,
+    where: TrialPaths,
+    judge: Callable[[TrainState, str], Predictions],
+    on_step: Callable[[int], None],
+) -> Ending:
+    """The loop: batches by (seed, epoch), an evaluation on val at the end of each epoch, a checkpoint every so many steps."""
+    recipe, rows = bench.recipe, bench.dataset.splits["train"]
+    batch, per_epoch = _batch(bench), steps_per_epoch(len(rows), recipe.batch_size)
+    total = per_epoch * recipe.epochs
+    earlier, step = 0.0, 0
+    if (restored := checkpoints.restore(state)) is not None:
+        state, earlier, step = restored.state, restored.position["seconds"], int(restored.state.step)
+    _cut_metrics(where.metrics, step)
+    rate, key = jnp.float32(spec.learning_rate), jax.random.key(spec.seed)
+    labels = bench.dataset.labels.astype(np.int32)
+    order, ordered = rows, -1
+    started = time.perf_counter()
+
+    def seconds() -> float:
+        return earlier + time.perf_counter() - started
+
+    while step < total:
+        epoch, index = divmod(step, per_epoch)
+        if epoch != ordered:
+            order, ordered = rows[epoch_order(len(rows), seed=spec.seed, epoch=epoch)], epoch
+        chosen = order[index * batch : (index + 1) * batch]
+        state = program.run(state, frozen, bench.feed.take(chosen), jnp.asarray(labels[chosen]), rate, key)
+        step += 1
+        on_step(step)
+        if step % per_epoch == 0:
+            loss = float(state.loss_sum) / per_epoch
+            if not math.isfinite(loss):
+                return Ending(state, seconds(), step)
+            line = {"step": step, "epoch": epoch + 1, "loss": loss, "val": evaluate(judge(state, "val"))}
+            with where.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+            state = state._replace(loss_sum=jnp.float32(0.0))
+        stop = bench.should_stop()
+        if step < total and (stop or step % recipe.checkpoint_every == 0):
+            checkpoints.save(step, state, {"seed": spec.seed, "epoch": step // per_epoch, "seconds": seconds()})
+        if step < total and stop:
+            checkpoints.wait()
+            raise Interrupted(f"{spec.id} at step {step} of {total}")
+    jax.block_until_ready(state)
+    return Ending(state, seconds(), None)
+
+
+def _batch(bench: Bench) -> int:
+    return min(bench.recipe.batch_size, len(bench.dataset.splits["train"]))
+
+
+def _cut_metrics(path: Path, step: int) -> None:
+    """Drop the lines that a killed run wrote after the checkpoint we go on from; they will be written again."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        # A kill can cut the last line short; it is later than any checkpoint.
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        paths.write_text(path, "".join(f"{line}\n" for line in kept))

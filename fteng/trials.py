@@ -1,0 +1,83 @@
+"""The trials of a study: what each is, its identity, and the list that a config asks for. Imports no jax."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fteng import paths
+from fteng.config import Config, to_dict
+from fteng.errors import UserError
+from fteng.freeze.plan import FreezePlan, expand, last_stage, parse_freeze_depth, prefix_plan, stage_set_plan
+
+# Keys of the training recipe that change what is written on disk but not what is learned.
+_NOT_IN_IDENTITY = ("checkpoint_every",)
+
+
+class TrialSpec(NamedTuple):
+    """One training run, by content. `context` is what all trials of the study share, see `study_context`."""
+
+    plan: FreezePlan
+    learning_rate: float
+    seed: int
+    context: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """A readable head and a digest of the whole content: equal content, equal id, on any machine."""
+        content = {
+            "tap": self.plan.tap,
+            "trains": list(self.plan.trainable_stages),
+            "leaves": self.plan.leaves,
+            "learning_rate": self.learning_rate,
+            "seed": self.seed,
+            "context": dict(self.context),
+        }
+        depth = self.plan.freeze_depth
+        head = "set" if depth is None else f"depth{depth}"
+        return f"{head}-rate{self.learning_rate:g}-seed{self.seed}-{paths.digest(content)[:10]}"
+
+    def record(self) -> dict[str, Any]:
+        """The spec as it stands in study.json and in a result."""
+        return {
+            "id": self.id,
+            "tap": self.plan.tap,
+            "freeze_depth": self.plan.freeze_depth,
+            "trainable_stages": list(self.plan.trainable_stages),
+            "leaves": self.plan.leaves,
+            "learning_rate": self.learning_rate,
+            "seed": self.seed,
+        }
+
+
+def study_context(config: Config, *, weights_digest: str, data_digest: str) -> dict[str, Any]:
+    """What every trial of a study has in common: network, weights, data and recipe."""
+    recipe = {name: value for name, value in to_dict(config)["train"].items() if name not in _NOT_IN_IDENTITY}
+    return {"backbone": config.backbone.name, "weights": weights_digest, "data": data_digest, "train": recipe}
+
+
+def plans(config: Config, stages: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[FreezePlan]:
+    """Every freeze plan of the sweep once, the cheapest (deepest frozen) first. Raises UserError on a name that is no stage.
+
+    A freeze depth beyond a tap has no meaning there: such a plan becomes the linear probe of that tap.
+    """
+    found: dict[FreezePlan, None] = {}
+    for tap in config.sweep.taps:
+        upto = tuple(stages[: last_stage(tap, stages, groups) + 1])
+        for leaves in config.sweep.leaves:
+            for text in config.sweep.freeze_depths:
+                depth = min(parse_freeze_depth(text, stages, groups), len(upto))
+                # With no stage to choose leaves from, `norm` and `bias` are the same probe as `all`.
+                found[prefix_plan(upto, depth, "all" if depth == len(upto) else leaves)] = None
+            for names in config.sweep.stage_sets:
+                chosen = expand(names, stages, groups)
+                if not set(chosen) <= set(upto):
+                    raise UserError(f"sweep.stage_sets: {'+'.join(names)} reaches beyond the tap {upto[-1]}; drop one of the two")
+                found[stage_set_plan(upto, chosen, leaves)] = None
+    return sorted(found, key=lambda plan: (len(plan.stages) - plan.boundary, len(plan.stages)))
+
+
+def enumerate_trials(config: Config, planned: Sequence[FreezePlan], context: Mapping[str, Any]) -> Iterator[TrialSpec]:
+    """Plan by plan, so that trials of one compiled step follow each other; then seed, then rate."""
+    for plan in planned:
+        for seed in config.sweep.seeds:
+            for rate in config.sweep.learning_rates:
+                yield TrialSpec(plan, rate, seed, context)

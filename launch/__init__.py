@@ -1,0 +1,1 @@
+"""Ways to run a study elsewhere than in this process. Knows commands and files, never networks."""

@@ -1,0 +1,180 @@
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fteng.config import DataConfig
+from fteng.data import pixels
+from fteng.data.decode import decode
+from fteng.data.prepare import prepare
+from fteng.errors import UserError
+
+RNG = np.random.default_rng(0)
+
+
+def noise(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def folder(root: Path, n: int = 6) -> DataConfig:
+    for label in ("a", "b"):
+        for i in range(n):
+            noise(root / "images" / label / f"{i}.png", seed=i + (label == "b") * 100)
+    return DataConfig(path=str(root / "images"), image_size=16, cache_dir=str(root / "cache"))
+
+
+def quiet(done: int, total: int) -> None:
+    assert done <= total
+
+
+def never(done: int, total: int) -> None:
+    raise AssertionError(f"decoded again: {done} of {total}")
+
+
+def test_the_second_run_decodes_nothing_and_sees_the_same(tmp_path: Path):
+    config = folder(tmp_path)
+    seen: list[tuple[int, int]] = []
+    first = prepare(config, "bicubic", lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (12, 12)
+    second = prepare(config, "bicubic", never)
+    assert second.digest == first.digest
+    assert isinstance(second.images, np.memmap)
+    assert not second.images.flags.writeable
+    assert second.images.shape == (12, 16, 16, 3)
+    np.testing.assert_array_equal(second.images[7], decode(tmp_path / "images" / "b" / "1.png", 16, "squash", "bicubic"))
+    assert second.ids[7] == "b/1.png"
+    assert sorted(np.concatenate(list(second.splits.values()))) == list(range(12))
+    counts = second.report["counts"]
+    assert sum(sum(part.values()) for part in counts.values()) == 12
+    assert all(set(part) == {"a", "b"} for part in counts.values())
+
+
+def test_whatever_changes_the_pixels_or_the_split_changes_the_digest(tmp_path: Path):
+    config = folder(tmp_path, n=12)
+    digests = [prepare(config, "bicubic", quiet).digest]
+    for change in ({"image_size": 24}, {"resize": "crop"}, {"split_seed": 1}, {"test_fraction": 0.5}, {"folds": 4}):
+        digests.append(prepare(DataConfig(**{**vars(config), **change}), "bicubic", quiet).digest)
+    digests.append(prepare(config, "bilinear", quiet).digest)
+    noise(tmp_path / "images" / "a" / "0.png", seed=999)
+    digests.append(prepare(config, "bicubic", quiet).digest)
+    (tmp_path / "images" / "a" / "0.png").rename(tmp_path / "images" / "a" / "00.png")
+    digests.append(prepare(config, "bicubic", quiet).digest)
+    assert len(set(digests)) == len(digests)
+
+
+def test_a_cut_off_array_is_made_anew(tmp_path: Path):
+    config = folder(tmp_path)
+    whole = np.array(prepare(config, "bicubic", quiet).images)
+    (file,) = (tmp_path / "cache").rglob("images.bin")
+    with file.open("r+b") as handle:
+        handle.truncate(1000)
+    np.testing.assert_array_equal(prepare(config, "bicubic", quiet).images, whole)
+    file.unlink()
+    np.testing.assert_array_equal(prepare(config, "bicubic", quiet).images, whole)
+
+
+def test_unreadable_images_are_named_and_the_rest_goes_on(tmp_path: Path):
+    config = folder(tmp_path)
+    where = tmp_path / "images" / "a"
+    photo = noise(where / "cut.jpg", 7, (300, 200))
+    photo.write_bytes(photo.read_bytes()[:-2000])
+    (where / "text.jpg").write_text("I am no image")
+    (where / "empty.png").touch()
+    (where / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    dataset = prepare(config, "bicubic", quiet)
+    left_out = {item["id"]: item["reason"] for item in dataset.report["left_out"]}
+    assert set(left_out) == {"a/cut.jpg", "a/text.jpg", "a/empty.png", "a/gone.png"}
+    assert "truncated" in left_out["a/cut.jpg"]
+    assert left_out["a/text.jpg"] == "no image that Pillow knows"
+    assert left_out["a/gone.png"] == "No such file or directory"
+    assert len(dataset.ids) == len(dataset.images) == 12
+    again = prepare(config, "bicubic", never)
+    assert again.report == dataset.report
+    noise(where / "empty.png", 8)
+    assert "a/empty.png" in prepare(config, "bicubic", quiet).ids
+
+
+def test_an_error_of_the_machine_is_not_blamed_on_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> np.ndarray:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(pixels, "decode", full)
+    config = folder(tmp_path)
+    with pytest.raises(UserError, match=r"cannot read a/0.png \(Input/output error\)"):
+        prepare(config, "bicubic", quiet)
+    monkeypatch.undo()
+    assert len(prepare(config, "bicubic", quiet).ids) == 12
+
+
+def test_identical_images_stay_together(tmp_path: Path):
+    config = folder(tmp_path, n=20)
+    for copy in range(5):
+        noise(tmp_path / "images" / "b" / f"copy{copy}.png", seed=3)
+    dataset = prepare(config, "bicubic", quiet)
+    same = [i for i, id_ in enumerate(dataset.ids) if id_ == "a/3.png" or "copy" in id_]
+    assert len(same) == 6
+    assert len(set(dataset.groups[same])) == 1
+    assert sum(bool(set(same) & set(rows.tolist())) for rows in dataset.splits.values()) == 1
+    identical, disputed = dataset.report["notes"]
+    assert identical["found"] == "identical images"
+    assert identical["ids"] == [" = ".join(["a/3.png", *(f"b/copy{copy}.png" for copy in range(5))])]
+    assert disputed["found"] == "identical images with different labels"
+    assert "a/3.png (a) = b/copy0.png (b)" in disputed["ids"][0]
+    assert dataset.report["groups"]["train"] == len(set(dataset.groups[dataset.splits["train"]]))
+
+
+def test_too_little_to_study_is_one_line(tmp_path: Path):
+    config = folder(tmp_path, n=2)
+    (tmp_path / "images" / "b" / "1.png").unlink()
+    with pytest.raises(UserError, match=r"class 'a' has 2 group\(s\)"):
+        prepare(config, "bicubic", quiet)
+    (tmp_path / "images" / "b" / "0.png").write_text("broken")
+    with pytest.raises(UserError, match=r"2 readable image\(s\) of 1 class"):
+        prepare(config, "bicubic", quiet)
+    for file in (tmp_path / "images" / "a").iterdir():
+        file.write_text("broken")
+    with pytest.raises(UserError, match=r"none of 3 files is a readable image; the first: a/0.png"):
+        prepare(config, "bicubic", quiet)
+    with pytest.raises(UserError, match=r"data.merge: got 'x=a\+c' \('c' is no class\)"):
+        prepare(DataConfig(**{**vars(config), "merge": ("x=a+c",)}), "bicubic", quiet)
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path):
+    config = folder(tmp_path)
+    (tmp_path / "file").touch()
+    config.cache_dir = str(tmp_path / "file")
+    with pytest.raises(UserError, match=r"cannot write to the cache"):
+        prepare(config, "bicubic", quiet)
+
+
+def test_two_at_once_decode_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = folder(tmp_path, n=40)
+    decoded: list[object] = []
+
+    def counted(image: Path, *settings: object) -> np.ndarray:
+        decoded.append(image)
+        return decode(image, *settings)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(pixels, "decode", counted)
+    # The lock belongs to the open file, so two threads contend for it just as two processes do.
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: prepare(config, "bicubic", quiet).digest, range(2))
+    assert first == second
+    assert len(decoded) == 80
+    assert len(list((tmp_path / "cache").rglob("images.*"))) == 1
+
+
+def test_digits_are_whole():
+    dataset = prepare(DataConfig(source="digits", image_size=8), "bicubic", quiet)
+    assert dataset.classes == tuple("0123456789")
+    assert dataset.ids[:2].tolist() == ["digit-0000", "digit-0001"]
+    assert len(dataset.ids) == 1797
+    assert dataset.images.max() == 255
+    assert len(prepare(DataConfig(source="digits", image_size=8, limit=300), "bicubic", quiet).ids) == pytest.approx(300, abs=10)

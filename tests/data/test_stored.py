@@ -1,0 +1,104 @@
+import gzip
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from isic_folder import make
+
+from fteng.config import DataConfig
+from fteng.data.idx import read_idx
+from fteng.data.prepare import prepare
+from fteng.data.stored import read_stored
+from fteng.errors import UserError
+
+
+def quiet(done: int, total: int) -> None:
+    assert done <= total
+
+
+def test_the_isic_builder_hands_on_what_the_folder_says(tmp_path: Path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tensorflow-datasets itself warns on import
+        from fteng.data.isic.builder import build
+
+    traps = make(tmp_path / "isic", patients=12)
+    direct = DataConfig(source="isic", path=str(tmp_path / "isic"), image_size=32, cache_dir=str(tmp_path / "cache"))
+    build(direct, tmp_path / "tfds")
+    stored = DataConfig(
+        source="tfds", name="isic_archive", path=str(tmp_path / "tfds"), image_size=32, cache_dir=str(tmp_path / "cache")
+    )
+    one, two = (prepare(config, "bicubic", quiet) for config in (direct, stored))
+    order = {id_: row for row, id_ in enumerate(two.ids.tolist())}
+    rows = [order[id_] for id_ in one.ids.tolist()]
+    assert len(rows) == len(two.ids)
+    np.testing.assert_array_equal(two.images[rows], one.images)
+    assert two.groups[rows].tolist() == one.groups.tolist()
+    assert [two.classes[label] for label in two.labels[rows]] == [one.classes[label] for label in one.labels]
+    assert two.extra["licence"][rows].tolist() == one.extra["licence"].tolist()
+    assert {row: set(two.ids[part].tolist()) for row, part in two.splits.items()} == {
+        row: set(one.ids[part].tolist()) for row, part in one.splits.items()
+    }
+    assert traps.truncated in {item["id"] for item in two.report["left_out"]}
+
+
+def test_a_data_set_that_is_not_there_is_one_line(tmp_path: Path):
+    config = DataConfig(source="tfds", name="cifar10", path=str(tmp_path))
+    with pytest.raises(UserError, match=r"'cifar10' is not prepared in .*file_format='array_record'") as caught:
+        read_stored(config)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"data.name is empty"):
+        read_stored(DataConfig(source="tfds"))
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    head = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">i4").tobytes()
+    path.write_bytes(gzip.compress(head + values.astype(np.uint8).tobytes()))
+
+
+def idx_folder(root: Path, n: int = 60) -> DataConfig:
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    for prefix in ("train", "t10k"):
+        write_idx(root / f"{prefix}-images-idx3-ubyte.gz", rng.integers(0, 256, (n, 28, 28)))
+        write_idx(root / f"{prefix}-labels-idx1-ubyte.gz", np.arange(n) % 10)
+    return DataConfig(source="idx", path=str(root), image_size=28)
+
+
+def test_idx_files_bring_their_test_set(tmp_path: Path):
+    config = idx_folder(tmp_path / "fashion-mnist")
+    dataset = prepare(config, "bicubic", quiet)
+    assert dataset.name == "fashion-mnist"
+    assert "t-shirt/top" in dataset.classes
+    assert {id_.split("-")[0] for id_ in dataset.ids[dataset.splits["test"]].tolist()} == {"t10k"}
+    assert {id_.split("-")[0] for id_ in dataset.ids[dataset.splits["val"]].tolist()} == {"train"}
+    config.split_column = ""
+    assert len(prepare(config, "bicubic", quiet).splits["test"]) < 60
+
+
+def test_copies_across_a_given_split_are_reported(tmp_path: Path):
+    config = idx_folder(tmp_path / "mnist")
+    for prefix in ("train", "t10k"):
+        images = np.random.default_rng(prefix == "train").integers(0, 256, (60, 28, 28))
+        images[0] = 7
+        write_idx(tmp_path / "mnist" / f"{prefix}-images-idx3-ubyte.gz", images)
+    notes = {note["found"]: note["ids"] for note in prepare(config, "bicubic", quiet).report["notes"]}
+    assert notes["copies of an image on both sides of the given split"] == ["train-00000", "t10k-00000"]
+
+
+def test_broken_idx_files_are_one_line(tmp_path: Path):
+    config = idx_folder(tmp_path / "mnist")
+    labels = tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz"
+    whole = labels.read_bytes()
+    write_idx(labels, np.arange(59))
+    with pytest.raises(UserError, match=r"60 images but 59 labels in t10k"):
+        read_idx(config)
+    labels.write_bytes(whole[:-12])
+    with pytest.raises(UserError, match=r"no whole gzip file"):
+        read_idx(config)
+    labels.write_bytes(gzip.compress(b"hello"))
+    with pytest.raises(UserError, match=r"no idx file of 1 dimension"):
+        read_idx(config)
+    labels.unlink()
+    with pytest.raises(UserError, match=r"apt install dataset-fashion-mnist"):
+        read_idx(config)

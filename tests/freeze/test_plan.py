@@ -1,0 +1,42 @@
+import pytest
+
+from fteng.errors import UserError
+from fteng.freeze.plan import expand, last_stage, parse_freeze_depth, prefix_plan, stage_set_plan
+
+STAGES = ("stem", "block1", "block2", "head_conv")
+GROUPS = {"stage1": ("block1", "block2")}
+
+
+@pytest.mark.parametrize(("depth", "trains"), [(0, STAGES), (1, STAGES[1:]), (3, ("head_conv",)), (4, ())])
+def test_prefix(depth, trains):
+    plan = prefix_plan(STAGES, depth)
+    assert plan.trainable_stages == trains
+    assert plan.boundary == plan.freeze_depth == depth
+
+
+def test_a_set_that_is_no_prefix_has_a_boundary_but_no_depth():
+    plan = stage_set_plan(STAGES, ["block1"])
+    assert (plan.boundary, plan.freeze_depth, plan.trainable_stages) == (1, None, ("block1",))
+    assert stage_set_plan(STAGES, STAGES[2:]) == prefix_plan(STAGES, 2)
+
+
+@pytest.mark.parametrize(("text", "depth"), [("0", 0), ("4", 4), ("all", 4), ("stem", 1), ("stage1", 3), ("last", 4)])
+def test_depth_by_number_or_name(text, depth):
+    assert parse_freeze_depth(text, STAGES, GROUPS) == depth
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("5", "allowed: 0"), ("blok1", "did you mean block1"), ("xyz", "allowed: stem"), ("-1", "no stage")]
+)
+def test_a_wrong_depth_says_what_is_allowed(text, says):
+    with pytest.raises(UserError, match=says):
+        parse_freeze_depth(text, STAGES, GROUPS)
+
+
+def test_names_expand_in_order():
+    assert expand(["head_conv", "stage1"], STAGES, GROUPS) == ("block1", "block2", "head_conv")
+    assert last_stage("stage1", STAGES, GROUPS) == 2
+    with pytest.raises(UserError):
+        expand(["nothing"], STAGES, GROUPS)
+    with pytest.raises(UserError, match="allowed: stem"):
+        stage_set_plan(STAGES, ["nothing"])

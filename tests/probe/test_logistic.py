@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from fteng.probe.logistic import fit
+
+
+def loss(features, labels, kernel, bias, strength):
+    """Mean cross-entropy and penalty over standardised features, in float64."""
+    std = features.std(axis=0)
+    logits = features.astype(np.float64) @ kernel + bias
+    logits -= logits.max(axis=1, keepdims=True)
+    entropy = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
+    return entropy.mean() + strength / 2 * ((kernel * std[:, None]) ** 2).sum()
+
+
+def test_as_good_as_scikit_learn():
+    features, labels = load_digits(return_X_y=True)
+    features, labels = features[:300].astype(np.float32), labels[:300]
+    strengths = np.array([1e-3, 1e-1, 10.0])
+    solution = fit(features, labels, 10, strengths)
+    std = features.std(axis=0)
+    standard = (features - features.mean(axis=0)) / np.where(std > 0, std, 1)
+    for index, strength in enumerate(strengths):
+        reference = LogisticRegression(C=1 / (strength * len(labels)), max_iter=5000, tol=1e-8).fit(standard, labels)
+        kernel = np.where(std > 0, 1 / np.where(std > 0, std, 1), 0)[:, None] * reference.coef_.T
+        bias = reference.intercept_ - features.mean(axis=0) @ kernel
+        ours = loss(features, labels, solution.kernels[index], solution.biases[index], strength)
+        assert ours <= loss(features, labels, kernel, bias, strength) * 1.01
+    assert solution.gradient.max() <= 3e-4
+
+
+@pytest.mark.parametrize("channels", [1, 3, 200])
+def test_wide_narrow_and_degenerate(channels):
+    """More channels than images, a constant channel and a twin channel give finite numbers."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(40, channels)).astype(np.float32)
+    features[:, -1] = 7.0 if channels > 1 else features[:, -1]
+    if channels > 2:
+        features[:, 1] = features[:, 0]
+    labels = (rng.normal(size=40) > 0).astype(int)
+    solution = fit(features, labels, 2, np.array([1e-4, 1.0]))
+    assert np.isfinite(solution.kernels).all()
+    assert np.isfinite(solution.biases).all()
+    if channels > 2:
+        np.testing.assert_allclose(solution.kernels[:, 0], solution.kernels[:, 1], atol=1e-4)
+        assert (solution.kernels[:, -1] == 0).all()
+
+
+def test_all_constant_gives_the_class_shares():
+    solution = fit(np.ones((8, 3), np.float32), np.array([0] * 6 + [1] * 2), 2, np.array([0.1]))
+    shares = np.exp(solution.biases[0]) / np.exp(solution.biases[0]).sum()
+    np.testing.assert_allclose(shares, [0.75, 0.25], atol=5e-3)

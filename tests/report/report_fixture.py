@@ -1,0 +1,274 @@
+"""A made-up study of EfficientNet-Lite0 on textile, shaped like the real thing: what a page is tested and looked at with."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+STAGES = ("stem", *(f"block{index}" for index in range(1, 17)), "conv_head")
+GROUPS = {
+    "stage0": ["stem"],
+    "stage1": ["block1"],
+    "stage2": ["block2", "block3"],
+    "stage3": ["block4", "block5"],
+    "stage4": ["block6", "block7", "block8"],
+    "stage5": ["block9", "block10", "block11"],
+    "stage6": ["block12", "block13", "block14", "block15"],
+    "stage7": ["block16"],
+    "top": ["conv_head"],
+}
+METRICS = ("accuracy", "balanced_accuracy", "auc", "log_loss")
+PARAMETERS = (
+    928,
+    1448,
+    6004,
+    10710,
+    15350,
+    31290,
+    37130,
+    102900,
+    102900,
+    126004,
+    208572,
+    208572,
+    262492,
+    587952,
+    587952,
+    587952,
+    717232,
+    409600,
+)
+_SHAPE = {0: 0.71, 4: 0.76, 8: 0.81, 12: 0.86, 16: 0.80, 18: 0.66}
+
+
+def _quality(depth: int) -> float:
+    near = min(_SHAPE, key=lambda known: abs(known - depth))
+    return _SHAPE[near] - 0.01 * abs(near - depth)
+
+
+def _scores(level: float) -> dict[str, float | None]:
+    return {
+        "accuracy": level + 0.012,
+        "balanced_accuracy": level,
+        "auc": level + (1 - level) * 0.6,
+        "log_loss": 2.1 * (1 - level),
+    }
+
+
+def _only(scores: dict[str, Any], metrics: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in scores.items() if name in metrics}
+
+
+def _intervals(level: float, half: float) -> dict[str, dict[str, float | None]]:
+    scores = _scores(level)
+    return {
+        name: {"value": value, "low": value - half, "high": value + half} for name, value in scores.items() if value is not None
+    }
+
+
+def _cost(depth: int, rng: random.Random) -> dict[str, float]:
+    trainable = sum(PARAMETERS[depth:]) + 3843
+    share = 1 - depth / len(STAGES)
+    seconds = 4.0 + 118 * share * rng.uniform(0.96, 1.05)
+    return {
+        "flops_per_example": 0.8e9 + 1.62e9 * share,
+        "seconds": seconds,
+        "examples_per_second": 6000 / seconds,
+        "optimizer_bytes": 8 * trainable + 4,
+        "trainable_parameters": trainable,
+        "compile_seconds": 0.1 + 4.1 * share,
+    }
+
+
+def make_summary(
+    depths: Sequence[int] = (0, 4, 8, 12, 16, 18),
+    rates: Sequence[float] = (1e-3, 3e-4),
+    seeds: Sequence[int] = (0, 1),
+    metrics: Sequence[str] = METRICS,
+) -> dict[str, Any]:
+    """A whole study; the third trial has diverged when there are that many."""
+    rng = random.Random(0)
+    summary: dict[str, Any] = {
+        "backbone": "efficientnet_lite0",
+        "weights": {"source": "package", "sha256": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"},
+        "experiment": "Woven textile: does a fault show in the first stages of an ImageNet network, or in the last?",
+        "dataset": {
+            "name": "textile",
+            "classes": ["nominal", "local", "global"],
+            "image_size": 240,
+            "counts": {
+                "train": {"nominal": 450, "local": 225, "global": 225},
+                "val": {"nominal": 180, "local": 90, "global": 90},
+                "test": {"nominal": 270, "local": 135, "global": 134},
+            },
+            "groups": {"train": 900, "val": 360, "test": 539},
+            "left_out": [
+                {"id": "global/defect_0113.jpg", "reason": "cannot be read: image file is truncated (7 bytes not processed)"}
+            ],
+            "digest": "9f2c1a7be0c94d37a1c55de0b8f3bb5e4ad1e6a0c6e57e7bb20a5b5e7f3d0c11",
+        },
+        "stages": list(STAGES),
+        "groups": GROUPS,
+        "profile": [
+            {
+                "stage": stage,
+                "mean_shift": 0.22 + 0.9 / (1 + 0.3 * index) * rng.uniform(0.7, 1.3),
+                "log_variance_ratio": 0.3 + 0.09 * index * rng.uniform(0.7, 1.3),
+                "channels": 16 * (index + 2),
+            }
+            for index, stage in enumerate(STAGES)
+        ],
+        "probes": [],
+        "trials": [],
+        "depth_curve": [],
+        "judge": {"metric": "balanced_accuracy", "margin": 0.01, "confidence": 0.95, "resamples": 2000},
+        "audit": [
+            {
+                "check": "frozen parameters are bit-equal",
+                "passed": True,
+                "value": 0,
+                "detail": "24 of 24 trials; 3,108 arrays compared",
+            },
+            {"check": "statistics of kept batch norm are bit-equal", "passed": True, "value": 0, "detail": "24 of 24 trials"},
+            {
+                "check": "optimizer state is of trainable leaves only",
+                "passed": True,
+                "value": 53988332,
+                "detail": "largest: 53,988,332 bytes for 6,748,541 trainable parameters",
+            },
+            {
+                "check": "FLOPs of the compiled step are forward + 2 x suffix",
+                "passed": True,
+                "value": 1.0213,
+                "detail": "largest ratio of 6 programs: freeze depth 16",
+            },
+            {
+                "check": "trials of one shape share one compiled step",
+                "passed": True,
+                "value": 6,
+                "detail": "6 shapes, 6 compilations",
+            },
+        ],
+        "run": {
+            "command": "python -m fteng.main --config=configs/textile.py --workdir=runs/textile --config.sweep.seeds=0,1",
+            "versions": {
+                "fteng": "0.1.0",
+                "python": "3.11.2",
+                "jax": "0.10.2",
+                "flax": "0.12.8",
+                "optax": "0.2.8",
+                "numpy": "2.3.4",
+            },
+            "device": "TFRT_CPU_0 (cpu)",
+            "cpu": "Intel(R) Xeon(R) Platinum 8481C, 2 cores",
+            "git": "3f9e2ab",
+            "started": "2025-11-24T10:31:07+00:00",
+            "seconds": 1391.4,
+            "config": {
+                "experiment": "Woven textile",
+                "backbone": {"name": "efficientnet_lite0", "weights": "package"},
+                "data": {"source": "folder", "path": "data/textile", "image_size": 240, "merge": []},
+                "sweep": {"freeze_depths": [str(d) for d in depths], "learning_rates": list(rates), "seeds": list(seeds)},
+                "train": {"epochs": 5, "batch_size": 32, "weight_decay": 0.0001, "head_init": "probe"},
+            },
+            "seconds_by_phase": {"data": 21.4, "probes": 63.2, "trials": 1294.0, "analysis": 9.1, "report": 3.7},
+        },
+        "chance": {"accuracy": 270 / 539, "balanced_accuracy": 1 / 3, "auc": 0.5, "log_loss": 1.04},
+    }
+    for index, stage in enumerate(STAGES):
+        level = 0.50 + 0.17 * (1 - ((index - 11) / 11) ** 2) + rng.uniform(-0.012, 0.012)
+        summary["probes"].append(
+            {
+                "tap": stage,
+                "stage_index": index,
+                "l2": 0.01,
+                "val": _scores(level + rng.uniform(-0.02, 0.02)),
+                "test": _intervals(level, 0.038),
+            }
+        )
+    for depth in depths:
+        for rate in rates:
+            for seed in seeds:
+                level = _quality(depth) - (0.045 if rate != rates[0] else 0) + rng.uniform(-0.02, 0.02)
+                lost = len(summary["trials"]) == 2
+                summary["trials"].append(
+                    {
+                        "id": f"depth{depth}-rate{rate:g}-seed{seed}-{rng.getrandbits(40):010x}",
+                        "tap": STAGES[-1],
+                        "freeze_depth": depth,
+                        "trainable_stages": list(STAGES[depth:]),
+                        "leaves": "all",
+                        "seed": seed,
+                        "learning_rate": rate,
+                        "status": "diverged" if lost else "done",
+                        "note": "the loss was not finite in the epoch that ended at step 28" if lost else "",
+                        "val": {} if lost else _scores(level + rng.uniform(-0.015, 0.015)),
+                        "test": {} if lost else _scores(level),
+                        "cost": _cost(depth, rng),
+                    }
+                )
+        summary["depth_curve"].append(
+            {
+                "freeze_depth": depth,
+                "tap": STAGES[-1],
+                "leaves": "all",
+                "trainable_stages": list(STAGES[depth:]),
+                "label": f"first {depth} stages frozen"
+                if depth < len(STAGES)
+                else "linear classifier on conv_head, trained by steps",
+                "learning_rate": rates[0],
+                "seeds": len(seeds),
+                "val": _intervals(_quality(depth) + 0.005, 0.036),
+                "test": _intervals(_quality(depth), 0.031),
+                "cost": _cost(depth, rng),
+            }
+        )
+    best = max(depths, key=_quality)
+    # The best probe is one way to use the network, beside the trials.
+    tap = dict(summary["probes"][9])
+    summary["depth_curve"].insert(
+        0,
+        {
+            "freeze_depth": 10,
+            "tap": tap["tap"],
+            "leaves": "all",
+            "trainable_stages": [],
+            "label": f"linear classifier on {tap['tap']}",
+            "learning_rate": None,
+            "seeds": 1,
+            "val": _intervals(tap["val"]["balanced_accuracy"], 0.036),
+            "test": tap["test"],
+            "cost": {"flops_per_example": 0.5e9, "seconds": 3.1},
+        },
+    )
+    rows = summary["depth_curve"]
+    summary["recommendation"] = {
+        "row": next(
+            index for index, row in enumerate(rows) if row["freeze_depth"] == best and row["learning_rate"] is not None
+        ),
+        "freeze_depth": best,
+        "tap": STAGES[-1],
+        "metric": "balanced_accuracy",
+        "reason": f"On the validation images freeze depth {best} scores highest,"
+        " and no shallower tuning comes within the margin of 0.01.",
+        "alternatives": [
+            {
+                "freeze_depth": depth,
+                "tap": STAGES[-1],
+                "leaves": "all",
+                "trainable_stages": list(STAGES[depth:]),
+                "label": f"first {depth} stages frozen"
+                if depth < len(STAGES)
+                else "linear classifier on conv_head, trained by steps",
+                "difference": _quality(depth) - _quality(best),
+                "low": _quality(depth) - _quality(best) - 0.035,
+                "high": _quality(depth) - _quality(best) + 0.035,
+                "p": min(1.0, 0.0005 + 2 * max(0.0, _quality(depth) - _quality(best) + 0.1) ** 2),
+                "verdict": "worse" if _quality(depth) < _quality(best) - 0.045 else "unclear",
+            }
+            for depth in depths
+            if depth != best
+        ],
+    }
+    for row in [*summary["probes"], *summary["trials"], *summary["depth_curve"]]:
+        row |= {split: _only(row[split], metrics) for split in ("val", "test")}
+    return summary

@@ -1,0 +1,434 @@
+"""The page as text: it is whole, it is one file, nothing in it is markup that came from data, undefined is undefined."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from contextlib import nullcontext
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from altair.utils import schemapi
+from report_fixture import METRICS, STAGES, make_summary
+
+import fteng
+from fteng import report
+from fteng.report import drawings, view, words
+from fteng.report.__main__ import main
+
+SECTIONS = ("answer", "depth", "probes", "profile", "cost", "trials", "alternatives", "data", "audit", "reproduce", "limits")
+JUDGED = ("balanced_accuracy",)
+EVIL = "<script>alert('x')</script>\"&{{ 7*191 }}\u2028]]>"
+
+
+class Page(HTMLParser):
+    """Tags with their attributes in order, text outside style and script, and which tags were left open or closed twice."""
+
+    VOID = ("meta", "input", "br", "path", "line", "circle", "rect")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).replace("\u00a0", " ").split())
+
+    def ids(self) -> list[str]:
+        return [attrs["id"] or "" for _, attrs in self.tags if "id" in attrs]
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return report.render(make_summary())
+
+
+@pytest.fixture(scope="module")
+def parsed(page: str) -> Page:
+    return Page(page)
+
+
+def test_says_the_answer_first(parsed: Page) -> None:
+    before, _, after = parsed.text.partition(
+        "Freeze the first 12 of 18 stages and tune the rest: balanced accuracy 0.86 [0.83, 0.89] on 539 test images."
+    )
+    assert after
+    assert "Depth curve:" not in before
+    assert "no shallower tuning comes within the margin" in after
+
+
+def test_has_every_section_once_and_in_order(parsed: Page) -> None:
+    assert [name for name in parsed.ids() if name in SECTIONS] == list(SECTIONS)
+    assert len(parsed.ids()) == len(set(parsed.ids()))
+    linked = [attrs["href"] for tag, attrs in parsed.tags if tag == "a"]
+    assert set(linked) == {f"#{name}" for name in SECTIONS}
+
+
+def test_is_well_formed(parsed: Page) -> None:
+    assert parsed.wrong == []
+    assert parsed.open == []
+    headings = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch("h[1-6]", tag)]
+    assert headings == [1] + [2] * 10
+
+
+def test_no_request_can_leave_it(page: str, parsed: Page) -> None:
+    for tag, attrs in parsed.tags:
+        assert tag not in ("link", "iframe", "img", "object", "embed", "base", "use", "image")
+        for name, value in attrs.items():
+            assert name not in ("src", "srcset", "action", "ping", "background", "poster")
+            assert not name.startswith("on")
+            assert name != "href" or (value or "").startswith("#")
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", page.replace("// ", ""))
+    policy = next(attrs["content"] for _, attrs in parsed.tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    assert (policy or "").startswith("default-src 'none'")
+
+
+def test_tables_and_figures_speak(parsed: Page) -> None:
+    tags = [tag for tag, _ in parsed.tags]
+    assert all(attrs.get("scope") in ("row", "col", "rowgroup") for tag, attrs in parsed.tags if tag == "th")
+    assert tags.count("caption") == tags.count("table") == 8
+    drawn = [attrs for tag, attrs in parsed.tags if tag == "svg" and "aria-hidden" not in attrs]
+    # Per metric two depth curves, the probes and two costs; two profiles; the differences.
+    assert len(drawn) == 5 * len(METRICS) + 3
+    assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in drawn)
+    assert tags.count("figcaption") == tags.count("figure") == 5
+
+
+def test_every_trial_is_a_dot_with_its_words(page: str) -> None:
+    curve = page[page.index('class="wide"') :]
+    curve = curve[: curve.index("</svg>")]
+    titles = re.findall(r"<title>(trial [^<]*)</title>", curve)
+    # One of the 24 has diverged.
+    assert len(titles) == 23
+    assert "trial at freeze depth 12, rate 0.001, seed 0: 0.8" in curve
+    assert "recommended" in curve
+    assert "chance 0.33" in curve
+    assert "block11" in curve
+
+
+def test_trial_that_diverged_has_no_score(parsed: Page) -> None:
+    assert "– – – – – – – – 0.0003 0" in parsed.text
+    assert "diverged the loss was not finite in the epoch that ended at step 28" in parsed.text
+    assert "1 trial diverged or failed and carry no score" in parsed.text
+
+
+def test_names_from_the_data_are_text() -> None:
+    summary = make_summary(depths=(0, 12, 18), seeds=(0,), metrics=JUDGED)
+    dataset = summary["dataset"]
+    dataset["counts"] = {split: {name + EVIL: n for name, n in counts.items()} for split, counts in dataset["counts"].items()}
+    summary["run"]["versions"] = {"jax" + EVIL: EVIL}
+    summary["run"]["config"][EVIL] = {EVIL: [EVIL]}
+    summary["run"]["seconds_by_phase"] = {EVIL: 1.0}
+    summary["groups"] = {EVIL: [EVIL]}
+    for part in (
+        "backbone",
+        "experiment",
+        "weights",
+        "stages",
+        "profile",
+        "probes",
+        "trials",
+        "depth_curve",
+        "recommendation",
+        "audit",
+    ):
+        summary[part] = _spoil(summary[part])
+    for part in ("name", "classes", "left_out", "digest"):
+        dataset[part] = _spoil(dataset[part])
+    for part in ("command", "device", "cpu", "git", "started"):
+        summary["run"][part] += EVIL
+    page = report.render(summary)
+    hostile = Page(page)
+    assert [tag for tag, _ in hostile.tags].count("script") == 1
+    assert hostile.wrong == []
+    assert "alert(" not in "".join(re.findall(r"<script>.*?</script>", page, re.S))
+    # Once in every place that shows a name: it was not dropped, and not worked out as a template.
+    assert hostile.text.count("{{ 7*191 }}") > 100
+    assert "1337" not in hostile.text
+
+
+def _spoil(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {name: _spoil(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_spoil(item, key) for item in value]
+    return value + EVIL if isinstance(value, str) and key not in ("metric", "status") else value
+
+
+def test_names_no_xml_may_hold() -> None:
+    summary = make_summary(depths=(0, 18), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
+    names = ["a\x00b", "\ud800", "\x1b[31m", "\uffff", "name\udcff.jpg", "\x7f"]
+    for index, name in enumerate(names, start=4):
+        summary["stages"][index] = summary["probes"][index]["tap"] = summary["profile"][index]["stage"] = name
+        summary["dataset"]["left_out"].append({"id": name, "reason": name})
+    page = report.render(summary)
+    assert "a\ufffdb" in page
+    assert "name\ufffd.jpg" in page
+    assert not re.search("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff\uffff]", page)
+
+
+def test_null_is_undefined_and_never_zero() -> None:
+    summary = make_summary(depths=(0, 12, 18), rates=(1e-3,), seeds=(0,))
+    for row in [*summary["probes"], *summary["depth_curve"]]:
+        row["test"]["auc"] = {"value": None, "low": None, "high": None}
+        row["val"]["auc"] = None if "l2" in row else row["test"]["auc"]
+    for trial in summary["trials"]:
+        trial["test"] |= {"auc": None}
+        trial["val"] |= {"auc": None}
+    summary["depth_curve"][1]["test"]["log_loss"] = {"value": 0.31, "low": None, "high": None}
+    summary["profile"][3] |= {"mean_shift": None, "log_variance_ratio": None, "channels": 0}
+    summary["chance"]["auc"] = None
+    summary["probes"][0]["l2"] = float("nan")
+    summary["recommendation"]["alternatives"][0] |= {"difference": None, "low": None, "high": None, "p": None}
+    page = report.render(summary)
+    shown = Page(page)
+    assert shown.text.count("undefined") > 20
+    assert not re.search(r"\b(nan|NaN|None|inf|null)\b", shown.text)
+    assert "ROC-AUC on test images" not in shown.text
+    assert "0.310 [" not in shown.text
+
+
+def test_judged_metric_undefined_everywhere() -> None:
+    summary = make_summary(depths=(12,), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
+    nothing = {"value": None, "low": None, "high": None}
+    summary["depth_curve"][1]["test"]["balanced_accuracy"] = nothing
+    shown = Page(report.render(summary))
+    assert "Freeze the first 12 of 18 stages and tune the rest: balanced accuracy undefined on 539 test images." in shown.text
+
+
+def test_one_trial_only() -> None:
+    shown = Page(report.render(make_summary(depths=(18,), rates=(1e-3,), seeds=(0,), metrics=JUDGED)))
+    assert "Tune no stage; fit a linear classifier on the output of conv_head: balanced accuracy 0.66" in shown.text
+    assert "There is no second plan to compare with." in shown.text
+    assert [name for name in shown.ids() if name in SECTIONS] == list(SECTIONS)
+
+
+def _unfinished() -> dict[str, Any]:
+    summary = make_summary(metrics=JUDGED)
+    for trial in summary["trials"]:
+        trial |= {"status": "waiting", "note": "", "val": {}, "test": {}, "cost": None}
+    return summary | {"depth_curve": [], "audit": [], "recommendation": None}
+
+
+def test_no_trial_yet_says_how_far_the_study_is() -> None:
+    shown = Page(report.render(_unfinished()))
+    assert "No recommendation yet: no trial has finished. The study is under way: so far 0 of 24 trials ended" in shown.text
+    assert "18 probes done" in shown.text
+    assert "24 trials are planned" in shown.text
+    assert [name for name in shown.ids() if name in SECTIONS] == list(SECTIONS)
+
+
+def test_nothing_but_the_data_yet() -> None:
+    shown = Page(report.render(_unfinished() | {"probes": [], "profile": [], "chance": {}}))
+    assert "No probe has a score yet." in shown.text
+    assert "nothing was checked" in shown.text
+
+
+def test_part_of_a_study_is_called_so() -> None:
+    summary = make_summary(metrics=JUDGED)
+    waiting = {
+        "id": "later",
+        "status": "waiting",
+        "val": {},
+        "test": {},
+        "cost": None,
+        "note": "",
+        "seed": 7,
+        "learning_rate": 0.5,
+    }
+    summary["trials"].append(summary["trials"][0] | waiting)
+    shown = Page(report.render(summary))
+    assert "The study is not finished: 24 of 25 trials ended. The answer can change." in shown.text
+    assert "24 trials of 25, in the order" in shown.text
+    assert "later" not in shown.text
+    assert "2 seeds a setting" in shown.text
+
+
+def test_probe_that_is_recommended() -> None:
+    summary = make_summary(depths=(0, 12), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
+    summary["recommendation"]["row"] = 0
+    scored = f"balanced accuracy {words.interval(summary['probes'][9]['test']['balanced_accuracy'], 2)} on 539 test images."
+    shown = Page(report.render(summary))
+    assert (
+        f"Tune no stage; fit a linear classifier on the output of block9 and drop the 8 stages behind it: {scored}"
+        in shown.text
+    )
+    assert "it is 0.710 at freeze depth 0 (all tuned) and 0.860 at freeze depth 12 (up to block11)." in shown.text
+    assert re.search(r"the recommended plan takes 0\.02 of the time, 0\.21 of the FLOPs\.", shown.text)
+
+
+def test_plans_of_one_name_stay_apart() -> None:
+    summary = make_summary(depths=(0, 12, 18), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
+    alternatives = summary["recommendation"]["alternatives"]
+    alternatives.append(alternatives[1] | {"difference": -0.1})
+    alternatives.append(summary["depth_curve"][0] | {"difference": 0.0, "low": 0.0, "high": 0.0, "p": 1.0, "verdict": "best"})
+    page = report.render(summary)
+    assert "<title>18 (linear probe) (2) against the best plan: −0.100" in page
+    assert "<title>linear classifier on block9 against the best plan: +0.000" in page
+
+
+def test_broken_audit_stands_at_the_top() -> None:
+    summary = make_summary(depths=(0, 18), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
+    summary["audit"][1] |= {"passed": False, "value": 3}
+    summary["audit"][2] |= {"passed": None, "value": None}
+    shown = Page(report.render(summary))
+    head, _, rest = shown.text.partition("Depth curve On the test")
+    assert "the audit failed (statistics of kept batch norm are bit-equal)" in head
+    assert "3 of 4 checks passed" in rest
+    assert "✗ fail" in rest
+    assert "does not apply" in rest
+
+
+def test_plans_beyond_the_prefix_and_several_taps() -> None:
+    summary = make_summary(depths=(0, 12), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
+    curve, trials = summary["depth_curve"], summary["trials"]
+    curve.append(copy.deepcopy(curve[1]) | {"freeze_depth": None, "trainable_stages": ["stem", "block1"], "label": "only some"})
+    curve.append(copy.deepcopy(curve[1]) | {"freeze_depth": 8, "tap": "block8", "trainable_stages": ["block8"]})
+    curve.append(copy.deepcopy(curve[1]) | {"leaves": "norm"})
+    trials.append(trials[0] | {"id": "set-1", "tap": "block8", "freeze_depth": None, "trainable_stages": ["stem", "block1"]})
+    summary["recommendation"]["row"] = 3
+    shown = Page(report.render(summary))
+    assert "Tune only stem, block1: balanced accuracy 0.71" in shown.text
+    for text in (
+        "only some, tap conv_head",
+        "8 (up to block7), tap block8",
+        "only stem, block1, tap block8",
+        "0 (all tuned), norm only",
+    ):
+        assert text in shown.text
+    assert "tap conv_head, norm only" in shown.text
+
+
+def test_three_hundred_trials_stay_small() -> None:
+    summary = make_summary(depths=(0, 4, 8, 12, 16, 18), rates=(1e-3, 3e-4), seeds=range(25))
+    assert len(summary["trials"]) == 300
+    assert len(report.render(summary).encode()) < 1_250_000
+
+
+def test_four_thousand_left_out_images_are_counted_and_some_named() -> None:
+    summary = _unfinished()
+    summary["dataset"]["left_out"] = [{"id": f"bad{index}.jpg", "reason": "no image"} for index in range(4000)]
+    shown = Page(report.render(summary))
+    assert "4,000 images left out" in shown.text
+    assert "bad199.jpg" in shown.text
+    assert "bad200.jpg" not in shown.text
+    assert "3,800 more images in summary.json" in shown.text
+
+
+def test_same_summary_same_page() -> None:
+    summary = make_summary(metrics=JUDGED)
+    assert report.render(json.loads(json.dumps(summary))) == report.render(summary)
+
+
+def test_write_replaces_the_page_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "index.html").write_text("old")
+    written = report.write(tmp_path / "report", _unfinished())
+    assert written.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
+
+
+def test_charts_hold_to_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The page draws with the checks off; here each part of each chart is checked.
+    monkeypatch.setattr(schemapi, "debug_mode", lambda _: nullcontext())
+    drawn = drawings.draw(view.clean(make_summary(depths=(0, 12), seeds=(0,), metrics=JUDGED)))
+    assert len(drawn.depth) == len(drawn.probes) == len(drawn.cost) == 1
+
+
+@pytest.mark.parametrize(
+    ("depth", "tap", "said"),
+    [
+        (0, "conv_head", "Tune all 18 stages"),
+        (1, "conv_head", "Freeze the first of 18 stages and tune the rest"),
+        (18, "conv_head", "Tune no stage; fit a linear classifier on the output of conv_head"),
+        (
+            4,
+            "block8",
+            "Read the output of block8, drop the 9 stages behind it, and freeze the first 4 of 9 stages and tune the rest",
+        ),
+        (None, "conv_head", "Tune only stem, block1"),
+    ],
+)
+def test_plan_in_words(depth: int | None, tap: str, said: str) -> None:
+    assert words.plan(depth, tap, STAGES, ["stem", "block1"]) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0, "0"), (0.5, "0.50"), (999, "999"), (1000, "1.00 k"), (1.64e9, "1.64 G"), (2.5e17, "250 P"), (None, "undefined")],
+)
+def test_quantity(value: float | None, said: str) -> None:
+    assert words.quantity(value) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.04, "< 0.1 s"), (9.96, "10 s"), (59.7, "1 min 0 s"), (3599.6, "1 h 0 min"), (11100, "3 h 5 min"), (None, "undefined")],
+)
+def test_duration(seconds: float | None, said: str) -> None:
+    assert words.duration(seconds) == said
+
+
+def _command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fteng.report", *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_help_teaches_and_needs_no_network_library() -> None:
+    done = _command("--help")
+    assert done.returncode == 0
+    assert "WORKDIR/report/index.html" in done.stdout
+    assert "example:" in done.stdout
+    code = "import sys, fteng.report.__main__; print([name for name in ('jax', 'altair', 'vl_convert') if name in sys.modules])"
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == "[]"
+
+
+def test_command_writes_numbers_and_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = _unfinished()
+    monkeypatch.setattr(
+        fteng, "summary", SimpleNamespace(collect=lambda workdir: summary | {"experiment": str(workdir)}), raising=False
+    )
+    (tmp_path / "study.json").write_text("{}")
+    assert main([str(tmp_path)]) == 0
+    page = tmp_path / "report" / "index.html"
+    assert capsys.readouterr().out == f"{page}\n"
+    assert str(tmp_path) in page.read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "report" / "summary.json").read_text())["experiment"] == str(tmp_path)
+
+
+def test_no_study_is_one_line(tmp_path: Path) -> None:
+    done = _command(str(tmp_path / "nowhere"))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"error: no study in {tmp_path / 'nowhere'}: study.json is missing; give the --workdir of a run of python -m fteng.main"
+    ]

@@ -1,0 +1,33 @@
+"""Runs `python -m fteng.main` as a user does, in a process of its own, on a twin of configs/digits.py that takes seconds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TINY = (
+    "--config.data.limit=200",
+    "--config.data.image_size=32",
+    "--config.sweep.freeze_depths=16,all",
+    "--config.sweep.learning_rates=1e-3",
+    "--config.sweep.seeds=0",
+    "--config.train.epochs=2",
+    "--config.train.checkpoint_every=2",
+    "--config.judge.resamples=500",
+)
+
+
+def command(workdir: Path, *flags: str, config: str = "configs/digits.py") -> list[str]:
+    return [sys.executable, "-m", "fteng.main", f"--config={config}", f"--workdir={workdir}", *TINY, *flags]
+
+
+def run(workdir: Path, *flags: str, config: str = "configs/digits.py", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(workdir, *flags, config=config),
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )

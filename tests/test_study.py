@@ -1,0 +1,152 @@
+"""A whole study on real weights and real images, small; then what users do to it."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fteng.results import read_predictions
+from tests.study_runs import ROOT, command, run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("study")
+    ended = run(workdir)
+    assert ended.returncode == 0, ended.stderr
+    return workdir, ended
+
+
+def summary_of(workdir):
+    return json.loads((workdir / "report" / "summary.json").read_text())
+
+
+def test_it_ends_with_an_answer(finished):
+    workdir, ended = finished
+    assert "recommended: " in ended.stdout
+    assert str(workdir / "report" / "index.html") in ended.stdout
+    assert "trials: done" in ended.stderr
+    page = (workdir / "report" / "index.html").read_text()
+    assert "<script src" not in page
+    assert page.count("<svg") >= 3
+
+
+def test_summary_holds_the_contract(finished):
+    summary = summary_of(finished[0])
+    assert summary["stages"][0] == "stem"
+    assert len(summary["stages"]) == len(summary["profile"]) == len(summary["probes"]) == 18
+    assert [trial["status"] for trial in summary["trials"]] == ["done", "done"]
+    assert {trial["freeze_depth"] for trial in summary["trials"]} == {16, 18}
+    # With one rate and one seed no shape is met twice, and the check of that does not apply.
+    assert [check["passed"] for check in summary["audit"]] == [True] * 4 + [None]
+    chosen = summary["recommendation"]
+    verdicts = {item["label"]: item["verdict"] for item in chosen["alternatives"]}
+    assert verdicts[chosen["label"]] in ("best", "not worse")
+    for row in summary["depth_curve"]:
+        score = row["test"]["balanced_accuracy"]
+        assert score["low"] <= score["value"] <= score["high"]
+    # Real weights on real digits know more than chance.
+    assert max(probe["test"]["balanced_accuracy"]["value"] for probe in summary["probes"]) > 0.5
+
+
+def test_predictions_are_of_val_and_test_and_match_the_split(finished):
+    workdir, _ = finished
+    counts = summary_of(workdir)["dataset"]["counts"]
+    for trial in (workdir / "trials").iterdir():
+        splits = read_predictions(trial / "predictions.parquet")
+        assert set(splits) == {"val", "test"}
+        for name, predictions in splits.items():
+            assert len(set(predictions.ids)) == len(predictions.ids) == sum(counts[name].values())
+
+
+def test_a_second_run_starts_nothing(finished):
+    workdir, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (workdir / "trials").rglob("*")}
+    again = run(workdir)
+    assert again.returncode == 0, again.stderr
+    assert "trials" not in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in (workdir / "trials").rglob("*")} == before
+
+
+def test_the_report_can_be_made_again(finished):
+    workdir, _ = finished
+    shutil.rmtree(workdir / "report")
+    ended = subprocess.run([sys.executable, "-m", "fteng.report", str(workdir)], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert summary_of(workdir)["recommendation"] is not None
+
+
+@pytest.mark.parametrize(
+    ("flag", "names"),
+    [("--config.train.epochs=3", "train.epochs (2 -> 3)"), ("--config.data.image_size=33", "data.image_size")],
+)
+def test_a_directory_of_another_config_is_refused(finished, flag, names):
+    ended = run(finished[0], flag)
+    assert ended.returncode == 2
+    assert names in ended.stderr
+    assert "choose another --workdir" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_longer_sweep_runs_only_what_is_new(finished, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(finished[0], workdir)
+    # A list that is given twice is joined.
+    ended = run(workdir, "--config.sweep.freeze_depths=17,all")
+    assert ended.returncode == 0, ended.stderr
+    assert "1 of 3 trials to run" in ended.stderr
+    assert {trial["freeze_depth"] for trial in summary_of(workdir)["trials"]} == {16, 17, 18}
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_the_same_command_ends_the_same(finished, tmp_path):
+    workdir = tmp_path / "stopped"
+    process = subprocess.Popen(command(workdir), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not list(workdir.glob("trials/*/metrics.jsonl")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 143, errors
+    assert "the same command goes on from there" in errors
+    assert run(workdir).returncode == 0
+    assert outcome(workdir) == outcome(finished[0])
+
+
+def outcome(workdir):
+    """Every metric and every logit of a study, without times."""
+    metrics = {(t["id"], json.dumps(t["val"]), json.dumps(t["test"])) for t in summary_of(workdir)["trials"]}
+    logits = {
+        (path.parent.name, split, answers.logits.tobytes())
+        for path in workdir.glob("trials/*/predictions.parquet")
+        for split, answers in read_predictions(path).items()
+    }
+    return metrics, logits
+
+
+@pytest.mark.slow
+def test_a_folder_with_every_kind_of_image_file(tmp_path):
+    """Truncated, text, alpha, 16-bit grey: the study goes on, and the page names what was left out."""
+    rng = np.random.default_rng(0)
+    for name in ("round", "<script>alert(1)</script>"):
+        folder = tmp_path / "data" / name.replace("/", "_")
+        folder.mkdir(parents=True)
+        for index in range(12):
+            Image.fromarray(rng.integers(0, 255, (40, 40, 3), np.uint8)).save(folder / f"{index}.jpg")
+        Image.fromarray(rng.integers(0, 255, (40, 40, 4), np.uint8), "RGBA").save(folder / "alpha.png")
+        Image.fromarray(rng.integers(0, 65535, (40, 40)).astype(np.uint16)).save(folder / "grey16.png")
+        (folder / "text.jpg").write_text("no image")
+        whole = (folder / "0.jpg").read_bytes()
+        (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    flags = (f"--config.data.path={tmp_path / 'data'}", "--config.sweep.freeze_depths=all", "--config.data.limit=0")
+    ended = run(tmp_path / "work", *flags, config="configs/folder.py")
+    assert ended.returncode == 0, ended.stderr
+    left_out = {item["id"].split("/")[-1] for item in summary_of(tmp_path / "work")["dataset"]["left_out"]}
+    assert left_out == {"text.jpg", "cut.jpg"}
+    assert "4 of 32 images left out" in ended.stderr
+    assert "<script>alert" not in (tmp_path / "work" / "report" / "index.html").read_text()

@@ -1,0 +1,97 @@
+import itertools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from fteng.freeze.plan import prefix_plan, stage_set_plan
+from fteng.paths import TrialPaths, read_json
+from fteng.results import read_predictions
+from fteng.train.trial import Interrupted
+
+
+def outcome(where: TrialPaths):
+    """All of a trial that must not depend on interruptions: everything but seconds and compilations."""
+    result = read_json(where.result)
+    del result["cost"], result["audit"]
+    answers = {split: answers.logits.tobytes() for split, answers in read_predictions(where.predictions).items()}
+    return result, answers, where.metrics.read_text()
+
+
+def test_the_end_is_the_same_from_every_checkpoint(lab, deep_plan, deep_program, tmp_path):
+    spec = lab.spec(deep_plan)
+    whole = TrialPaths(tmp_path / "whole")
+    steps: list[int] = []
+    lab.run(spec, deep_program, whole, on_step=steps.append)
+    total = steps[-1]
+    assert steps == list(range(1, total + 1))
+    assert total >= 4
+    for stop in range(1, total):
+        where = TrialPaths(tmp_path / f"stopped{stop}")
+        asked = itertools.count(1)
+        bench = lab.bench._replace(should_stop=lambda asked=asked, stop=stop: next(asked) >= stop)
+        with pytest.raises(Interrupted, match=f"at step {stop} of {total}"):
+            lab.run(spec, deep_program, where, bench=bench)
+        assert not where.result.exists()
+        seen: list[int] = []
+        lab.run(spec, deep_program, where, on_step=seen.append)
+        assert seen == list(range(stop + 1, total + 1))
+        assert outcome(where) == outcome(whole)
+        assert not where.running.exists()
+
+
+def test_metrics_written_after_the_checkpoint_are_written_once(lab, deep_plan, deep_program, tmp_path):
+    """A kill between a line of metrics and the next checkpoint, and one in the middle of a line."""
+    where = TrialPaths(tmp_path)
+    asked = itertools.count(1)
+    bench = lab.bench._replace(should_stop=lambda: next(asked) >= 2)
+    with pytest.raises(Interrupted):
+        lab.run(lab.spec(deep_plan), deep_program, where, bench=bench)
+    with where.metrics.open("a") as file:
+        file.write('{"step": 5, "stale": true}\n{"step": 6, "va')
+    lab.run(lab.spec(deep_plan), deep_program, where)
+    lines = [json.loads(line) for line in where.metrics.read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert all("stale" not in line for line in lines)
+
+
+def test_a_trial_that_diverges_is_recorded(lab, deep_plan, deep_program, tmp_path):
+    where = TrialPaths(tmp_path)
+    head = jax.tree.map(lambda leaf: leaf.at[0].set(np.inf), lab.head)
+    result = lab.run(lab.spec(deep_plan), deep_program, where, head=head)
+    assert result["status"] == "diverged"
+    assert "not finite" in result["note"]
+    assert result["val"] == result["test"] == {}
+    assert read_json(where.result) == result
+
+
+def test_rates_and_seeds_share_one_program_and_differ(lab, deep_plan, deep_program, tmp_path):
+    outcomes = []
+    for index, (rate, seed) in enumerate(((1e-3, 0), (1e-4, 0), (1e-3, 1))):
+        where = TrialPaths(tmp_path / f"{rate}-{seed}")
+        result = lab.run(lab.spec(deep_plan, rate, seed), deep_program, where, first=index == 0)
+        compiled = next(check for check in result["audit"] if "compilation" in check["check"])
+        assert compiled["passed"] is (None if index == 0 else True), compiled
+        outcomes.append(outcome(where)[1]["test"])
+    assert len(set(outcomes)) == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments"), [(stage_set_plan, (["block16"], "norm")), (prefix_plan, (16, "bias")), (prefix_plan, (18,))]
+)
+def test_every_kind_of_plan_passes_its_audit(lab, tmp_path, make, arguments):
+    plan = make(lab.backbone.stages, *arguments)
+    result = lab.run(lab.spec(plan), lab.program(plan), TrialPaths(tmp_path))
+    assert result["status"] == "done"
+    assert [check["passed"] for check in result["audit"]] == [True] * 4 + [None]
+
+
+def test_statistics_follow_the_freeze(lab, deep_plan, tmp_path):
+    """`batch` moves the statistics of trained stages; those of frozen ones stay, bit for bit."""
+    recipe = type(lab.bench.recipe)(**vars(lab.bench.recipe) | {"bn_trained": "batch"})
+    bench = lab.bench._replace(recipe=recipe)
+    result = lab.run(lab.spec(deep_plan), lab.program(deep_plan, recipe), TrialPaths(tmp_path), bench=bench)
+    kept = next(check for check in result["audit"] if "batch norm" in check["check"])
+    assert kept["passed"] is True
+    assert "16 stages" in kept["detail"]
