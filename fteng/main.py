@@ -11,6 +11,7 @@ Bring your own images: a folder with one sub-folder a class, then
     python -m fteng.main --config=configs/folder.py --config.data.path=MY_IMAGES --workdir=runs/mine
 """
 
+import errno
 import logging
 import os
 import shlex
@@ -45,6 +46,12 @@ def main(argv: Sequence[str]) -> int:
         return _run(config, Path(str(_WORKDIR.value)).expanduser(), shlex.join(["python", "-m", "fteng.main", *argv[1:]]))
     except UserError as error:
         print(f"fteng: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        where = error.filename or _WORKDIR.value
+        print(f"fteng: {error.strerror} ({where}); finished trials are kept: make room, run the same command again", file=sys.stderr)
         return 2
 
 

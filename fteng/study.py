@@ -1,7 +1,9 @@
 """A whole study, in the order of its life: weights, data, probes, trials, report. What is finished on disk is not done again."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ import numpy as np
 from fteng import paths, record
 from fteng.backbones.backbone import Backbone
 from fteng.backbones.catalogue import load
+from fteng.backbones.flops import stage_flops
 from fteng.backbones.weights import Weights
 from fteng.config import Config
 from fteng.data.prepare import Dataset, prepare
@@ -27,19 +30,20 @@ from fteng.results import write_predictions
 from fteng.train.compilations import count_compilations
 from fteng.train.evaluate import Forward, make_forward
 from fteng.train.feed import Feed, make_feed
-from fteng.train.step import Program, compile_step, initial_state
+from fteng.train.step import Lowered, Program, compile_step, initial_state, lower_step
 from fteng.train.trial import Bench, run_trial, steps_per_epoch
 from fteng.trials import TrialSpec, enumerate_trials, plans, study_context
 
 
 class Ground(NamedTuple):
-    """What the study stands on, read once."""
+    """What the study stands on, read once. flops: of each stage for one image."""
 
     config: Config
     backbone: Backbone
     weights: Weights
     dataset: Dataset
     specs: tuple[TrialSpec, ...]
+    flops: tuple[float, ...]
 
 
 def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, should_stop: Callable[[], bool]) -> None:
@@ -79,7 +83,8 @@ def lay_ground(config: Config, reporter: Reporter) -> Ground:
     dataset = prepare(config.data, backbone.preprocess.interpolation, on_image)
     context = study_context(config, weights_digest=weights.digest, data_digest=dataset.digest)
     specs = tuple(enumerate_trials(config, plans(config, backbone.stages, backbone.groups), context))
-    return Ground(config, backbone, weights, dataset, specs)
+    flops = stage_flops(backbone, weights, config.data.image_size)
+    return Ground(config, backbone, weights, dataset, specs, tuple(flops))
 
 
 def _say_left_out(dataset: Dataset, reporter: Reporter) -> None:
@@ -117,7 +122,7 @@ def _probe_every_tap(ground: Ground, study: StudyPaths, feed: Feed, reporter: Re
         seconds = time.perf_counter() - started
         write_predictions(study.probes / f"{stage}.parquet", found.predictions)
         heads |= {f"{stage}/{name}": values for name, values in found.head.items()}
-        rows.append(probe.record(stage, index, found, features.flops[index], seconds))
+        rows.append(probe.record(stage, index, found, sum(ground.flops[: index + 1]), seconds))
         reporter.advance(1, stage)
     np.savez(study.probes / "heads.npz", **heads)
     rows_of_profile = profile(ground.backbone.stages, ground.weights.stats, features.moments)
@@ -192,23 +197,29 @@ def _heads(ground: Ground, study: StudyPaths) -> dict[str, Any]:
 def _compile(
     ground: Ground, feed: Feed, pending: Sequence[TrialSpec], heads: dict[str, Any], reporter: Reporter
 ) -> dict[FreezePlan, Program]:
-    """One program a plan that still has trials to run."""
+    """One program a plan that still has trials to run: traced in turn, compiled side by side."""
     needed = list(dict.fromkeys(spec.plan for spec in pending))
+    reporter.phase("compile", len(needed))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # The deepest backward passes take longest: first in, so that none is left over at the end.
+        waiting = {plan: pool.submit(compile_step, _lower(ground, feed, plan, heads[plan.tap])) for plan in reversed(needed)}
+        programs = {}
+        for plan, future in waiting.items():
+            programs[plan] = future.result()
+            reporter.advance(1, f"boundary {plan.boundary}")
+    return programs
+
+
+def _lower(ground: Ground, feed: Feed, plan: FreezePlan, head: Any) -> Lowered:
     recipe, train = ground.config.train, ground.dataset.splits["train"]
     total = recipe.epochs * steps_per_epoch(len(train), recipe.batch_size)
-    rows = train[: recipe.batch_size]
+    rows, end = train[: recipe.batch_size], len(plan.stages)
     images, labels = feed.take(rows), jax.numpy.asarray(ground.dataset.labels[rows].astype(np.int32))
-    reporter.phase("compile", len(needed))
-    programs = {}
-    for plan in needed:
-        end = len(plan.stages)
-        parameters = Parameters(ground.weights.params[:end], heads[plan.tap])
-        mask = partition.trainable_mask(plan, parameters)
-        state, frozen = initial_state(parameters, ground.weights.stats[:end], mask, plan, recipe)
-        arguments = (state, frozen, images, labels, jax.numpy.float32(0), jax.random.key(0))
-        programs[plan] = compile_step(ground.backbone, plan, mask, recipe, total, arguments)
-        reporter.advance(1, f"boundary {plan.boundary}")
-    return programs
+    parameters = Parameters(ground.weights.params[:end], head)
+    mask = partition.trainable_mask(plan, parameters)
+    state, frozen = initial_state(parameters, ground.weights.stats[:end], mask, plan, recipe)
+    arguments = (state, frozen, images, labels, jax.numpy.float32(0), jax.random.key(0))
+    return lower_step(ground.backbone, plan, mask, recipe, total, ground.flops, arguments)
 
 
 class _Clock:

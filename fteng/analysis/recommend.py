@@ -207,7 +207,8 @@ def _reason(
     val, label = candidates[best].val[0], METRICS[metric].label
     images, groups = len(val.labels), len(np.unique(val.groups))
     shown = f"{images:,} images" + (f" of {groups:,} groups" if groups != images else "")
-    shown += f", mean of {sample.seeds} seeds" if sample.seeds > 1 else ""
+    own_seeds = len(candidates[best].val)
+    shown += f", mean of {own_seeds} seeds" if own_seeds > 1 else ""
     top = f"{candidates[best].name} has the best {label} on validation, {comparisons[best].score:.3f} ({shown})"
     rivals = [row for row, one in zip(comparisons, candidates, strict=True) if _shallowness(one) > _shallowness(candidates[best])]
     if chosen != best:

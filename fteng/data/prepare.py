@@ -3,7 +3,6 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -133,11 +132,8 @@ def _join_duplicates(records: Sequence[Record], pixels: Pixels) -> tuple[list[Re
     It is called like the largest of them, so that a copy that comes in later follows its patient and not the reverse.
     """
     identical = same_pixels(pixels.digests)
-    same = {pair for rows in identical for pair in combinations(rows, 2)}
-    copies = {
-        "identical images": identical,
-        "nearly identical images": [list(pair) for pair in pixels.near if pair not in same],
-    }
+    known = {tuple(rows) for rows in identical}
+    copies = {"identical images": identical, "nearly identical images": [rows for rows in pixels.near if tuple(rows) not in known]}
     links = [[records[row].group for row in rows] for found in copies.values() for rows in found]
     sizes = Counter(record.group for record in records)
     joined = join_groups(links, lambda group: (-sizes[group], group))

@@ -28,7 +28,7 @@ def read_stored(config: DataConfig) -> Source:
     label = features.get(config.label_column)
     images = [name for name, feature in features.items() if isinstance(feature, kinds.Image)]
     if len(images) != 1 or not isinstance(label, kinds.ClassLabel):
-        has = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in features.items())
+        has = ", ".join(f"{name} ({type(feature).__name__})" for name, feature in sorted(features.items()))
         raise UserError(
             f"tfds: {config.name!r} must have one Image and a ClassLabel called {config.label_column!r}, it has {has}; set"
             " data.label_column, or choose another data set"
@@ -79,13 +79,15 @@ def _rows(builder: Any, split: str, image: str, label: Any, config: DataConfig) 
     """One record a row, its image still encoded and still on disk; label empty where the data set has none (-1)."""
     from tensorflow_datasets.core.decode import SkipDecoding
 
+    # The same place may hold another build tomorrow.
+    built = Path(builder.data_path, "dataset_info.json").stat().st_mtime_ns
     rows = builder.as_data_source(split, decoders={image: SkipDecoding()})
     for index in range(len(rows)):
         row = rows[index]
         text = {name: value.decode() for name, value in row.items() if isinstance(value, bytes) and name != image}
         id_ = text.pop("id", f"{split}-{index:06d}")
         number = int(row[config.label_column])
-        packed = Packed(partial(_image, rows, index, image), f"{builder.data_path}/{split}/{index}")
+        packed = Packed(partial(_image, rows, index, image), f"{builder.data_path}/{built}/{split}/{index}")
         group = text.pop(config.group_column, "") or id_
         yield Record(id_, label.int2str(number) if number >= 0 else "", group, packed, text)
 

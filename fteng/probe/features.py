@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from fteng.backbones.backbone import Backbone, BatchNormMode
-from fteng.backbones.flops import stage_flops
 from fteng.backbones.weights import Weights
 from fteng.data.prepare import Dataset
 from fteng.train.evaluate import batches
@@ -17,11 +16,10 @@ from fteng.train.feed import Feed
 
 class Features(NamedTuple):
     """taps: one (n, channels) float32 a stage, rows as in the data set; moments: one tree a stage like the batch-norm statistics,
-    `mean` and `var` of each layer's input over the training images; flops: of one image up to each tap."""
+    `mean` and `var` of each layer's input over the training images."""
 
     taps: list[np.ndarray]
     moments: tuple[Any, ...]
-    flops: list[float]
 
 
 def extract(
@@ -49,8 +47,7 @@ def extract(
                 total = raw if total is None else jax.tree.map(np.add, total, raw)
                 seen += 1
             on_images(counted)
-    moments = jax.tree.map(lambda layer: _central_moments(layer, seen), total, is_leaf=_is_layer)
-    return Features(taps, moments, list(np.cumsum(stage_flops(backbone, weights, dataset.images.shape[1]))))
+    return Features(taps, jax.tree.map(lambda layer: _central_moments(layer, seen), total, is_leaf=_is_layer))
 
 
 def _is_layer(node: Any) -> bool:

@@ -31,9 +31,7 @@ def main(arguments: list[str]) -> int:
     workdir: Path = parser.parse_args(arguments).workdir
     try:
         if not (workdir / "study.json").is_file():
-            raise UserError(
-                f"no study in {workdir}: study.json is missing; give the --workdir of a run of python -m fteng.main"
-            )
+            raise UserError(f"no study in {workdir}: study.json is missing; give the --workdir of a run of python -m fteng.main")
         from fteng import paths, report, summary
 
         collected = summary.collect(workdir)

@@ -114,9 +114,7 @@ def _profile(summary: Summary) -> list[Markup]:
     ):
         known = [row for row in summary["profile"] if row[key] is not None]
         marks = [
-            Mark(
-                0, row[key], None, None, f"{row['stage']}: {row[key]:.3f} over {row['channels']:,} channels", name=row["stage"]
-            )
+            Mark(0, row[key], None, None, f"{row['stage']}: {row[key]:.3f} over {row['channels']:,} channels", name=row["stage"])
             for row in known
         ]
         if marks:

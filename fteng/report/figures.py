@@ -77,9 +77,7 @@ def depth_curve(
     layers = []
     if recommended is not None:
         band = _chart([{"at": recommended - 0.3 * gap, "end": recommended + 0.55 * gap, "value": domain[1]}])
-        text = band.mark_text(
-            align="left", baseline="bottom", dy=-5, color=ACCENT, text="recommended", fontWeight=600, fontSize=12
-        )
+        text = band.mark_text(align="left", baseline="bottom", dy=-5, color=ACCENT, text="recommended", fontWeight=600, fontSize=12)
         layers += [band.mark_rect(color=SOFT).encode(x=x, x2=alt.X2("end")), text.encode(x=x, y=y)]
     layers += _chance(chance, domain, horizontal=True)
     dots = _chart([mark._asdict() for mark in trials]).mark_point(size=34, strokeWidth=1.3, opacity=0.75, aria=True)
@@ -204,9 +202,7 @@ def _chance(chance: float | None, domain: tuple[float, float], *, horizontal: bo
     if chance is None:
         return []
     inside = domain[0] <= chance <= domain[1]
-    text = (
-        f"chance {chance:.2f}" if inside else f"chance ({chance:.2f}) is {'below' if chance < domain[0] else 'above'} this axis"
-    )
+    text = f"chance {chance:.2f}" if inside else f"chance ({chance:.2f}) is {'below' if chance < domain[0] else 'above'} this axis"
     rows = _chart([{"value": min(max(chance, domain[0]), domain[1])}])
     words_ = rows.mark_text(align="left", baseline="bottom", dx=4, dy=-3, color=MUTED, fontSize=11, text=text)
     channel = alt.Y("value:Q") if horizontal else alt.X("value:Q")

@@ -63,9 +63,7 @@ def _depth_finding(summary: Summary) -> str:
         for other in [*own[:1], *own[1:][-1:]]
         if other is not row
     ]
-    text = (
-        f"On the test images the recommended plan reaches {words.metric_name(metric)} {words.interval(row['test'].get(metric))}"
-    )
+    text = f"On the test images the recommended plan reaches {words.metric_name(metric)} {words.interval(row['test'].get(metric))}"
     return f"{text}; it is {' and '.join(told)}." if told else f"{text}."
 
 

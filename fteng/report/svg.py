@@ -21,9 +21,7 @@ def inline(svg: str, label: str, css_class: str = "") -> Markup:
     width, height = root.get("width", ""), root.get("height", "")
     _tidy(root)
     root.attrib.clear()
-    root.attrib.update(
-        {"viewBox": f"0 0 {width} {height}", "role": "img", "aria-label": label, "style": f"max-width:{width}px"}
-    )
+    root.attrib.update({"viewBox": f"0 0 {width} {height}", "role": "img", "aria-label": label, "style": f"max-width:{width}px"})
     if css_class:
         root.set("class", css_class)
     return Markup(ElementTree.tostring(root, encoding="unicode", short_empty_elements=True))

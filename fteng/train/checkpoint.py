@@ -65,8 +65,9 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Release Orbax's threads."""
-        self._manager.close()
+        """Release Orbax's threads. A write that failed in the background comes out here at the latest."""
+        with _one_line(self._folder):
+            self._manager.close()
 
 
 def save_final(folder: Path, tree: Tree) -> None:

@@ -48,8 +48,9 @@ class Program(NamedTuple):
     """One compiled step, shared by all trials of one plan and shape.
 
     run(state, frozen, images (b, h, w, 3) uint8, labels (b,) int32, rate (), key) -> state, the state donated.
-    flops: of one call as XLA counts them; forward_flops, suffix_flops: of one forward pass up to the tap, and of the part of it
-    behind the boundary; compile_seconds: tracing and compiling `run`.
+    flops: of one call as XLA counts the compiled program, optimizer and all; forward_flops, suffix_flops: of one forward pass up to
+    the tap with the head, and of the part of it behind the boundary, as XLA counts each stage lowered alone; compile_seconds:
+    tracing and compiling `run`.
     """
 
     run: Callable[..., TrainState]
@@ -154,28 +155,37 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax
     return optax.softmax_cross_entropy(logits, targets).mean()
 
 
-def compile_step(
-    backbone: Backbone, plan: FreezePlan, mask: Parameters, recipe: TrainConfig, total_steps: int, arguments: Sequence[Any]
-) -> Program:
-    """Compile the step for the shapes of `arguments` (those of `Program.run`) and count its FLOPs."""
+class Lowered(NamedTuple):
+    """A traced step, ready to compile: `compile_step` may run in any thread, tracing may not."""
+
+    program: jax.stages.Lowered
+    forward_flops: float
+    suffix_flops: float
+    trace_seconds: float
+
+
+def lower_step(
+    backbone: Backbone,
+    plan: FreezePlan,
+    mask: Parameters,
+    recipe: TrainConfig,
+    total_steps: int,
+    flops: Sequence[float],
+    arguments: Sequence[Any],
+) -> Lowered:
+    """Trace the step for the shapes of `arguments` (those of `Program.run`); flops: of each stage for one image."""
     started = time.perf_counter()
     step = make_step(backbone, plan, mask, recipe, total_steps)
-    compiled = jax.jit(step, donate_argnums=0).lower(*arguments).compile()
-    seconds = time.perf_counter() - started
-    state, frozen, images = arguments[:3]
-    parameters, stats = jax.eval_shape(whole, state, frozen)
-    boundary, end = plan.boundary, len(plan.stages)
-
-    def forward(parameters: Parameters, stats: tuple[Tree, ...], x: jax.Array, start: int) -> jax.Array:
-        return head_logits(parameters.head, backbone.apply(parameters.stages, stats, x, start=start, stop=end)[0])
-
-    x = jax.eval_shape(backbone.preprocess.apply, images)
-    middle = jax.eval_shape(lambda p, s, x: backbone.apply(p, s, x, stop=boundary)[0], parameters.stages, stats, x)
-    forward_flops = _flops(lambda p, s, x: forward(p, s, x, 0), parameters, stats, x)
-    suffix_flops = _flops(lambda p, s, x: forward(p, s, x, boundary), parameters, stats, middle)
-    return Program(compiled, total_flops(compiled.cost_analysis()), forward_flops, suffix_flops, seconds)
+    lowered = jax.jit(step, donate_argnums=0).lower(*arguments)
+    state, _, images = arguments[:3]
+    head, end = 2.0 * state.trainable.head["kernel"].size, len(plan.stages)
+    forward, suffix = (len(images) * (sum(flops[first:end]) + head) for first in (0, plan.boundary))
+    return Lowered(lowered, forward, suffix, time.perf_counter() - started)
 
 
-def _flops(function: Callable[..., Any], *arguments: Any) -> float:
-    """FLOPs of a program as lowered, before XLA's optimisation: enough to compare with, and it need not be compiled."""
-    return total_flops(jax.jit(function).lower(*arguments).cost_analysis())
+def compile_step(lowered: Lowered) -> Program:
+    """The executable; XLA works outside Python's lock, so several compile side by side."""
+    started = time.perf_counter()
+    compiled = lowered.program.compile()
+    seconds = lowered.trace_seconds + time.perf_counter() - started
+    return Program(compiled, total_flops(compiled.cost_analysis()), lowered.forward_flops, lowered.suffix_flops, seconds)

@@ -28,14 +28,6 @@ def test_dense_is_the_native_convolution(shape, size, stride):
     _assert_same(convolution.dense, x, kernel, stride)
 
 
-def test_gradient_in_chunks_of_images(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(convolution, "_CHUNK", 2 * 7 * 7 * 6)
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.standard_normal((4, 7, 7, 6), np.float32))
-    kernel = jnp.asarray(rng.standard_normal((3, 3, 1, 6), np.float32))
-    _assert_same(convolution.depthwise, x, kernel, 2)
-
-
 def test_elsewhere_than_on_a_cpu_the_native_convolution_runs(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     x, kernel = jnp.ones((1, 4, 4, 6)), jnp.ones((3, 3, 1, 6))

@@ -39,25 +39,29 @@ def test_every_trap_is_found(folder: tuple[Path, Traps]):
     source = read_isic(config(root))
     left_out = dict(source.left_out)
     assert left_out == {
-        traps.indeterminate: "Indeterminate; data.isic_indeterminate could change that",
-        traps.unlabelled: "no diagnosis; data.isic_unlabelled could change that",
-        traps.clinical: "image_type is clinical: close-up, not dermoscopic",
-        traps.altered: "image_manipulation is altered",
-        traps.synthetic: "image_manipulation is synthetic",
         traps.no_file: "no such file, perhaps the download was cut short",
-        traps.no_row: "no row in any table",
         traps.repeated_disagreeing: "its rows in metadata.csv disagree on diagnosis_1",
         **dict.fromkeys(traps.contradicting_lesion, "lesion IL_8000001 is benign and malignant in different images"),
+    }
+    assert {note.found for note in source.notes if note.done == "left out"} == {
+        "1 images: diagnosis is Indeterminate (data.isic_indeterminate)",
+        "1 images: no diagnosis (data.isic_unlabelled)",
+        "1 images: image_type is clinical: close-up (data.isic_image_types)",
+        "1 images: image_manipulation is altered",
+        "1 images: image_manipulation is synthetic",
+        "1 images: no row in any table",
     }
     assert note(source, "hidden") == (".isic-partial.4711.abcdefgh",)
     assert set(note(source, "ids with more than one row")) == {traps.repeated_agreeing, traps.repeated_disagreeing}
     assert note(source, "lesions of more than one patient") == ("IL_8000002",)
-    assert set(note(source, "licence CC-BY-NC")) == set(traps.non_commercial)
-    (owners,) = [note.found for note in source.notes if note.found.startswith("images are by")]
+    assert set(note(source, "3 images under CC-BY-NC")) == set(traps.non_commercial)
+    (owners,) = [note.found for note in source.notes if "images are by" in note.found]
     assert "Universität Nirgendwo" in owners
     assert "Anonymous (1)" in owners
     records = {record.id: record for record in source.records}
     assert set(traps.usable) < set(records)
+    out = {traps.indeterminate, traps.unlabelled, traps.clinical, traps.altered, traps.synthetic, traps.no_row, *left_out}
+    assert not out & set(records)
     assert {records[id_].label for id_ in traps.usable} == {"benign", "malignant"}
     assert records[traps.usable[0]].group == "patient:IP_0000000"
     assert records[traps.usable[0]].extra["site"] == "Trunk"
@@ -228,6 +232,17 @@ def test_ham10000_and_the_archive_agree_on_who_is_who(tmp_path: Path):
     assert {group for _, group in labels_and_groups(source).values()} == {"lesion:HAM_0000118"}
     (contradiction,) = source.left_out
     assert contradiction == ("ISIC_0025031", "contradicts itself: diagnosis_1 says benign, dx says malignant")
+
+
+def test_an_image_that_is_left_out_still_links(tmp_path: Path):
+    rows = [
+        ["isic_id", "patient_id", "lesion_id", "diagnosis_1"],
+        ["ISIC_0000001", "IP_1", "", "Benign"],
+        ["ISIC_0000002", "IP_1", "IL_1", "Indeterminate"],
+        ["ISIC_0000003", "", "IL_1", "Benign"],
+    ]
+    found = labels_and_groups(read_isic(challenge(tmp_path, {"metadata.csv": rows}, [f"ISIC_000000{i}" for i in (1, 2, 3)])))
+    assert found == dict.fromkeys(("ISIC_0000001", "ISIC_0000003"), ("benign", "patient:IP_1"))
 
 
 def test_a_group_keeps_its_name_when_images_of_the_patient_come_in(tmp_path: Path):

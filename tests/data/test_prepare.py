@@ -1,5 +1,7 @@
 import errno
 import os
+import resource
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -150,8 +152,24 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path):
     config = folder(tmp_path)
     (tmp_path / "file").touch()
     config.cache_dir = str(tmp_path / "file")
-    with pytest.raises(UserError, match=r"cannot write to the cache"):
+    with pytest.raises(UserError, match=r"cannot write prepared images to .*\(Not a directory\)"):
         prepare(config, "bicubic", quiet)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path: Path):
+    config = folder(tmp_path)
+    config.image_size = 256
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        with pytest.raises(UserError, match=r"cannot write prepared images to .*\(File too large\); make room"):
+            prepare(config, "bicubic", quiet)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert {file.name for file in (tmp_path / "cache").rglob("*") if file.is_file()} == {"lock"}
+    assert len(prepare(config, "bicubic", quiet).ids) == 12
 
 
 def test_two_at_once_decode_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from isic_folder import make
+from PIL import Image
 
 from fteng.config import DataConfig
 from fteng.data.idx import read_idx
@@ -49,6 +50,53 @@ def test_a_data_set_that_is_not_there_is_one_line(tmp_path: Path):
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=r"data.name is empty"):
         read_stored(DataConfig(source="tfds"))
+
+
+def toy(root: Path) -> DataConfig:
+    """A data set of four splits, one of which is none of ours, with a row that has no class."""
+    import tensorflow_datasets as tfds
+
+    class Toy(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=["cat", "dog"])}
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            del dl_manager
+            return {name: self._generate_examples(seed) for seed, name in enumerate(("train", "validation", "test", "extra"))}
+
+        def _generate_examples(self, seed):
+            for i in range(8):
+                path = root / f"{seed}-{i}.png"
+                Image.fromarray(np.random.default_rng([seed, i]).integers(0, 256, (9, 9, 3), np.uint8)).save(path)
+                yield i, {"image": path, "label": -1 if (seed, i) == (0, 7) else i % 2}
+
+    Toy(data_dir=root, file_format="array_record").download_and_prepare()
+    return DataConfig(source="tfds", name="toy", path=str(root), image_size=8)
+
+
+def test_splits_of_a_stored_data_set_are_kept(tmp_path: Path):
+    config = toy(tmp_path)
+    source = read_stored(config)
+    assert [item.reason for item in source.left_out] == ["has no class"]
+    (note,) = source.notes
+    assert note.found == "split 'extra' of 8 images"
+    dataset = prepare(config, "bicubic", quiet)
+    assert dataset.classes == ("cat", "dog")
+    assert {name: len(rows) for name, rows in dataset.splits.items()} == {"train": 7, "val": 8, "test": 8}
+    assert {id_.split("-")[0] for id_ in dataset.ids[dataset.splits["val"]].tolist()} == {"validation"}
+    with pytest.raises(UserError, match=r"a ClassLabel called 'kind', it has image \(Image\), label \(ClassLabel\)"):
+        read_stored(DataConfig(**{**vars(config), "label_column": "kind"}))
+
+
+def test_a_format_that_needs_tensorflow_is_refused(tmp_path: Path):
+    config = toy(tmp_path)
+    (info,) = tmp_path.rglob("dataset_info.json")
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(UserError, match=r"prepare it again with file_format='array_record'"):
+        read_stored(config)
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fteng.backbones.catalogue import load
+from fteng.backbones.flops import stage_flops
 from fteng.config import Config
 from fteng.data.prepare import prepare
 from fteng.freeze import partition
@@ -16,7 +17,7 @@ from fteng.freeze.plan import FreezePlan, prefix_plan
 from fteng.train.compilations import count_compilations
 from fteng.train.evaluate import make_forward
 from fteng.train.feed import make_feed
-from fteng.train.step import compile_step, initial_state
+from fteng.train.step import compile_step, initial_state, lower_step
 from fteng.train.trial import Bench, run_trial, steps_per_epoch
 from fteng.trials import TrialSpec, study_context
 
@@ -27,6 +28,7 @@ class Lab(NamedTuple):
     config: Config
     head: Any
     forward: Any
+    flops: Any
 
     def program(self, plan: FreezePlan, recipe=None):
         """The compiled step of a plan."""
@@ -39,7 +41,7 @@ class Lab(NamedTuple):
         total = recipe.epochs * steps_per_epoch(len(self.bench.dataset.splits["train"]), recipe.batch_size)
         images, labels = self.bench.feed.take(rows), jnp.asarray(self.bench.dataset.labels[rows].astype(np.int32))
         arguments = (state, frozen, images, labels, jnp.float32(0), jax.random.key(0))
-        return compile_step(self.backbone, plan, mask, recipe, total, arguments)
+        return compile_step(lower_step(self.backbone, plan, mask, recipe, total, self.flops, arguments))
 
     def spec(self, plan: FreezePlan, rate=1e-3, seed=0) -> TrialSpec:
         return TrialSpec(plan, rate, seed, study_context(self.config, weights_digest="w", data_digest="d"))
@@ -78,7 +80,7 @@ def lab() -> Lab:
     )
     rng = np.random.default_rng(0)
     head = {"kernel": jnp.asarray(rng.normal(0, 0.01, (1280, 10)), jnp.float32), "bias": jnp.zeros(10)}
-    return Lab(backbone, bench, config, head, make_forward(backbone, 18))
+    return Lab(backbone, bench, config, head, make_forward(backbone, 18), stage_flops(backbone, weights, 32))
 
 
 @pytest.fixture(scope="session")

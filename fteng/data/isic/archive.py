@@ -5,14 +5,15 @@ The folder holds tables (CSV or Parquet, at its top or in a `metadata` folder), 
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from fteng.config import DataConfig
 from fteng.data.folder import IMAGE_SUFFIXES, is_litter
 from fteng.data.groups import join_groups
 from fteng.data.isic.columns import BENIGN, FIELDS, INDETERMINATE, MALIGNANT, field, plain, verdict
-from fteng.data.isic.tables import join_tables
+from fteng.data.isic.tables import Joined, join_tables
 from fteng.data.records import LeftOut, Note, Record, Source
 from fteng.errors import UserError
 
@@ -29,7 +30,7 @@ def read_isic(config: DataConfig) -> Source:
     """Records labelled benign or malignant (or as data.label_column says), grouped by patient, lesion, case, named duplicates.
 
     `extra` has age, sex, site, skin_type, licence, attribution and the rest of columns.FIELDS where they are known.
-    Left out by name: what the config filters, what has no label, no file or no row, and what contradicts itself.
+    Left out and counted: what the config's policies say. Left out by name: what has no file, and what contradicts itself.
     Raises UserError, in a few lines, if there are no images or no table.
     """
     root = Path(config.path).expanduser()
@@ -40,31 +41,36 @@ def read_isic(config: DataConfig) -> Source:
     if not files or not tables:
         raise UserError(_how_to_get(config.path, "tables" if files else "images"))
     joined = join_tables(tables)
-    left_out, notes = list(joined.left_out), list(joined.notes)
+    left_out, policy = list(joined.left_out), Counter[str]()
     refused = {item.id for item in left_out}
-    left_out += [LeftOut(id_, "no row in any table") for id_ in files if id_ not in joined.rows and id_ not in refused]
+    policy["no row in any table"] = sum(id_ not in joined.rows and id_ not in refused for id_ in files)
     records: list[Record] = []
     for id_, row in sorted(joined.rows.items()):
-        label, wrong = _judge(row, config)
-        if id_ not in files:
-            wrong = "no such file, perhaps the download was cut short"
-        if wrong:
-            left_out.append(LeftOut(id_, wrong))
-            continue
-        extra = {name: value for name in FIELDS if (value := field(row, name))}
-        records.append(Record(id_, label, id_, files[id_], extra))
+        judged = _judge(row, config)
+        if judged.policy:
+            policy[judged.policy] += 1
+        elif judged.wrong or id_ not in files:
+            left_out.append(LeftOut(id_, judged.wrong or "no such file, perhaps the download was cut short"))
+        else:
+            extra = {name: value for name in FIELDS if (value := field(row, name))}
+            records.append(Record(id_, judged.label, id_, files[id_], extra))
     records, contradicting = _without_contradictions(records)
     left_out += contradicting
-    records, of_groups = _grouped(records, joined.links)
-    found = (
+    if not records:
+        reason, n = (policy + Counter(item.reason for item in left_out)).most_common(1)[0]
+        raise UserError(f"isic: no image of {root} is left; most often: {reason} ({n} images); see the data.isic_* keys")
+    groups = _groups(joined)
+    records = [record._replace(group=groups[f"image:{record.id}"]) for record in records]
+    notes = (
+        *joined.notes,
+        *(Note(f"{n} images: {reason}", "left out", ()) for reason, n in policy.most_common() if n),
         Note("hidden, system and unfinished files", "skipped", tuple(litter)),
         Note("more than one file for one id", "the first by name is used", tuple(doubled)),
+        *_notes_on_groups(records),
+        *_rights(records),
     )
-    notes += [*(note for note in found if note.ids), *of_groups, *_rights(records)]
-    if not records:
-        reasons = Counter(item.reason for item in left_out).most_common(1)[0]
-        raise UserError(f"isic: no image of {root} is left; most often: {reasons[0]} ({reasons[1]} images); see data.isic_* keys")
-    return Source(config.name or "ISIC", tuple(records), tuple(left_out), tuple(notes))
+    kept = tuple(note for note in notes if note.ids or note.found[:1].isdigit())
+    return Source(config.name or "ISIC", tuple(records), tuple(left_out), kept)
 
 
 def _find_images(root: Path) -> tuple[dict[str, Path], list[str], list[str]]:
@@ -93,29 +99,34 @@ def _find_tables(root: Path) -> list[Path]:
     return sorted(path for path in files if path.suffix.lower() in _TABLES or path.name == _HAM10000)
 
 
-def _judge(row: Mapping[str, str], config: DataConfig) -> tuple[str, str]:
-    """(label, why it is left out or empty)."""
+class _Judged(NamedTuple):
+    """label, or why not: by a policy of the config (counted), or because something is wrong (named)."""
+
+    label: str = ""
+    policy: str = ""
+    wrong: str = ""
+
+
+def _judge(row: Mapping[str, str], config: DataConfig) -> _Judged:
     image_type, manipulation, confirmed = (field(row, name) for name in ("image_type", "manipulation", "confirmed_by"))
     if manipulation.lower() in _NOT_A_PHOTOGRAPH:
-        return "", f"image_manipulation is {manipulation}"
+        return _Judged(policy=f"image_manipulation is {manipulation}")
     allowed = {name.lower() for name in config.isic_image_types}
     if allowed and image_type and image_type.lower() not in allowed:
-        return "", f"image_type is {image_type}, not {' or '.join(config.isic_image_types)}"
+        return _Judged(policy=f"image_type is {image_type} (data.isic_image_types)")
     if config.isic_confirm_types and confirmed.lower() not in {name.lower() for name in config.isic_confirm_types}:
-        return "", f"confirmed by {confirmed or 'nothing stated'}, not {' or '.join(config.isic_confirm_types)}"
+        return _Judged(policy=f"confirmed by {confirmed or 'nothing stated'} (data.isic_confirm_types)")
     if config.label_column != "label":
         label = row.get(plain(config.label_column), "")
-        return label, "" if label else f"nothing in column {config.label_column}"
+        return _Judged(label, "" if label else f"nothing in column {config.label_column}")
     label, wrong = verdict(row)
     if wrong:
-        return "", wrong
+        return _Judged(wrong=wrong)
     if not label:
-        return (BENIGN, "") if config.isic_unlabelled == "benign" else ("", "no diagnosis; data.isic_unlabelled could change that")
+        return _Judged(BENIGN) if config.isic_unlabelled == "benign" else _Judged(policy="no diagnosis (data.isic_unlabelled)")
     if label == INDETERMINATE:
-        choices = {"benign": BENIGN, "malignant": MALIGNANT, "own_class": INDETERMINATE}
-        label = choices.get(config.isic_indeterminate, "")
-        return label, "" if label else "Indeterminate; data.isic_indeterminate could change that"
-    return label, ""
+        label = {"benign": BENIGN, "malignant": MALIGNANT, "own_class": INDETERMINATE}.get(config.isic_indeterminate, "")
+    return _Judged(label, "" if label else "diagnosis is Indeterminate (data.isic_indeterminate)")
 
 
 def _without_contradictions(records: list[Record]) -> tuple[list[Record], list[LeftOut]]:
@@ -134,46 +145,47 @@ def _without_contradictions(records: list[Record]) -> tuple[list[Record], list[L
     return kept, left_out
 
 
-def _grouped(records: list[Record], more: Iterable[tuple[str, str]]) -> tuple[list[Record], list[Note]]:
-    """Records with the connected component over patient, lesion, case and `more` links as their group."""
-    links: list[tuple[str, ...]] = [
-        (*(f"{kind}:{record.extra[kind]}" for kind in _KINDS if kind in record.extra), f"image:{record.id}") for record in records
+def _groups(joined: Joined) -> dict[str, str]:
+    """`image:ID` -> its connected component over patient, lesion and case; images that are left out link as well."""
+    links = [
+        (*(f"{kind}:{name}" for kind in _KINDS[:-1] if (name := field(row, kind))), f"image:{id_}")
+        for id_, row in joined.rows.items()
     ]
-    # A link through an image that is left out still links.
-    group_of = join_groups([*links, *more], lambda name: (_KINDS.index(name.partition(":")[0]), name))
-    grouped = [record._replace(group=group_of[f"image:{record.id}"]) for record in records]
+    return join_groups([*links, *joined.links], lambda name: (_KINDS.index(name.partition(":")[0]), name))
+
+
+def _notes_on_groups(records: Sequence[Record]) -> list[Note]:
     patients: dict[str, set[str]] = defaultdict(set)
-    for record in grouped:
+    for record in records:
         if "lesion" in record.extra and "patient" in record.extra:
             patients[record.extra["lesion"]].add(record.extra["patient"])
     shared = tuple(lesion for lesion, owners in patients.items() if len(owners) > 1)
-    alone = tuple(record.id for record in grouped if record.group.startswith("image:"))
-    anonymous = tuple(r.id for r in grouped if "patient" not in r.extra and not r.group.startswith(("image:", "patient:")))
-    found = (
-        ("lesions of more than one patient", "their patients form one group", shared),
-        (
-            "images with neither patient nor lesion nor case",
-            "each is a group of its own; nothing says who shares a patient",
-            alone,
-        ),
-        ("images with a lesion or case but no patient", "grouped by that; lesions of one patient may be parted", anonymous),
-    )
-    return grouped, [Note(what, done, ids) for what, done, ids in found if ids]
+    alone = sum(record.group.startswith("image:") for record in records)
+    anonymous = sum(record.group.startswith(("lesion:", "case:")) for record in records)
+    notes = [Note("lesions of more than one patient", "their patients form one group", shared)]
+    if alone:
+        done = "each is a group of its own; nothing says who shares a patient"
+        notes.append(Note(f"{alone} images with neither patient nor lesion nor case", done, ()))
+    if anonymous:
+        done = "grouped by that; lesions of one patient may be parted"
+        notes.append(Note(f"{anonymous} images with a lesion or case but no patient", done, ()))
+    return notes
 
 
-def _rights(records: list[Record]) -> list[Note]:
-    """A note for each licence, and one for whom to thank."""
+def _rights(records: Sequence[Record]) -> list[Note]:
+    """A note for each licence, by name where it limits the use, and one for whom to thank."""
     of_licence: dict[str, list[str]] = defaultdict(list)
     for record in records:
-        of_licence[record.extra.get("licence", "not stated")].append(record.id)
+        of_licence[record.extra.get("licence", "no stated licence")].append(record.id)
     notes = []
     for licence, ids in sorted(of_licence.items()):
-        limits = ": not for commercial use, and what is trained on them may inherit that" if _NON_COMMERCIAL in licence else ""
-        notes.append(Note(f"licence {licence}", f"used{limits}", tuple(ids)))
+        limited = _NON_COMMERCIAL in licence
+        limits = ": not for commercial use, and what is trained on them may inherit that" if limited else ""
+        notes.append(Note(f"{len(ids)} images under {licence}", f"used{limits}", tuple(ids) if limited else ()))
     owners = Counter(record.extra["attribution"] for record in records if "attribution" in record.extra)
     if owners:
         names = "; ".join(f"{name} ({n})" for name, n in owners.most_common())
-        notes.append(Note(f"images are by {names}", "name them where you publish", ()))
+        notes.append(Note(f"{owners.total()} images are by {names}", "name them where you publish", ()))
     return notes
 
 
