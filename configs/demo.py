@@ -1,6 +1,6 @@
 """What `make demo` runs: handwritten digits on EfficientNet-Lite0, six freeze depths, on a laptop without a GPU.
 
-    python -m fteng.main --config=configs/demo.py --workdir=runs/demo
+python -m fteng.main --config=configs/demo.py --workdir=runs/demo
 """
 
 from fteng.config import Config

@@ -18,5 +18,5 @@ def get_config() -> Config:
     config.sweep.freeze_depths = ("0", "4", "8", "12", "14", "16", "all")
     config.sweep.learning_rates = (1e-3, 3e-4)
     config.sweep.seeds = (0, 1)
-    config.train.augment = "flip"
+    config.train.augment = ("flip",)
     return config

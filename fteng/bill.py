@@ -1,5 +1,6 @@
 """What a study will run, said before it runs: `--dry_run`."""
 
+from fteng.backbones.flops import stage_flops
 from fteng.study import Ground
 from fteng.train.trial import steps_per_epoch
 
@@ -9,7 +10,7 @@ def bill(ground: Ground) -> str:
 
     GFLOP an image: forward + 2 x suffix, the suffix being the stages behind the boundary; head and optimizer are left out.
     """
-    flops = ground.flops
+    flops = stage_flops(ground.backbone, ground.weights, ground.config.data.image_size)
     train = len(ground.dataset.splits["train"])
     recipe = ground.config.train
     images = steps_per_epoch(train, recipe.batch_size) * min(recipe.batch_size, train) * recipe.epochs

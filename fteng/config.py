@@ -91,7 +91,19 @@ class TrainConfig:
     warmup_fraction: float = _key(0.1, "share of the steps in which the rate rises; then it falls as a cosine", low=0, high=0.9)
     clip_norm: float = _key(1.0, "gradients of trainable leaves are clipped to this global norm (0: never)", low=0)
     label_smoothing: float = _key(0.0, "share of the label spread over all classes", low=0, high=0.9)
-    augment: str = _key("none", "what is done to training images", choices=("none", "flip", "dihedral", "shift"))
+    augment: tuple[str, ...] = _key(
+        (),
+        "what is done to training images, in this order (empty: nothing); for skin: crop,dihedral,colour",
+        choices=("flip", "dihedral", "shift", "crop", "colour"),
+    )
+    mixup: float = _key(
+        0.0, "images and labels mixed in pairs by shares from Beta(a, a); this is a (0: not at all)", low=0, high=10
+    )
+    balance: str = _key(
+        "none",
+        "rare classes: `weights` in the loss, `sampling` as often as others, `logits` adjusted by class shares in training",
+        choices=("none", "weights", "sampling", "logits"),
+    )
     head_init: str = _key("probe", "the head starts from the probe's solution or from zero", choices=("probe", "zero"))
     bn_frozen: str = _key(
         "keep", "batch norm in frozen stages: `keep` its statistics, or follow each `batch`", choices=("keep", "batch")

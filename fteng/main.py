@@ -51,7 +51,8 @@ def main(argv: Sequence[str]) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
         where = error.filename or _WORKDIR.value
-        print(f"fteng: {error.strerror} ({where}); finished trials are kept: make room, run the same command again", file=sys.stderr)
+        advice = "finished trials are kept: make room, run the same command again"
+        print(f"fteng: {error.strerror} ({where}); {advice}", file=sys.stderr)
         return 2
 
 
@@ -113,11 +114,12 @@ def _run(config: schema.Config, workdir: Path, command: str) -> int:
             return 0
         with paths.work_directory(workdir) as files:
             study.run(config, files, command, reporter, _stop_on_signal())
-            reporter.phase("report", 1)
-            collected = summary.collect(workdir)
-            paths.write_json(files.report / "summary.json", collected)
-            page = report.write(files.report, collected)
-            reporter.advance(1)
+            collected = summary.current(files)
+            if collected is None:
+                reporter.phase("report", 1)
+                collected = summary.collect(workdir)
+                report.write(files.report, collected)
+                reporter.advance(1)
             reporter.close()
     except Interrupted as stopped:
         reporter.close()
@@ -127,7 +129,7 @@ def _run(config: schema.Config, workdir: Path, command: str) -> int:
         reporter.close()
         raise
     print(summary.headline(collected))
-    print(f"report: {page.resolve()}   ({time.perf_counter() - started:.0f} s)")
+    print(f"report: {(files.report / 'index.html').resolve()}   ({time.perf_counter() - started:.0f} s)")
     return 0
 
 

@@ -55,6 +55,11 @@ class StudyPaths(NamedTuple):
         return self.root / "study.json"
 
     @property
+    def images(self) -> Path:
+        """One row an image: id, group, label, split, and what the source says of it (age, sex, site, licence)."""
+        return self.root / "images.parquet"
+
+    @property
     def probes(self) -> Path:
         """Folder: result.json (profile and probe of every tap), heads.npz, one predictions file a tap."""
         return self.root / "probes"

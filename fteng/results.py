@@ -1,5 +1,6 @@
 """What a run leaves on disk, as types: predictions and the records beside them. Imports no jax."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,17 @@ class Predictions(NamedTuple):
     groups: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
+
+
+def write_images(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """One row an image; columns: each (n,), text or numbers."""
+    pq.write_table(pa.table({name: pa.array(values.tolist()) for name, values in columns.items()}), path)
+
+
+def read_images(path: Path) -> dict[str, np.ndarray]:
+    """What `write_images` wrote: each column (n,)."""
+    table = pq.read_table(path)
+    return {name: np.asarray(table[name].to_pylist()) for name in table.column_names}
 
 
 def write_predictions(path: Path, splits: dict[str, Predictions]) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -26,24 +27,23 @@ from fteng.probe import probe
 from fteng.probe.features import extract
 from fteng.probe.profile import profile
 from fteng.progress import Reporter
-from fteng.results import write_predictions
+from fteng.results import write_images, write_predictions
 from fteng.train.compilations import count_compilations
 from fteng.train.evaluate import Forward, make_forward
 from fteng.train.feed import Feed, make_feed
 from fteng.train.step import Lowered, Program, compile_step, initial_state, lower_step
-from fteng.train.trial import Bench, run_trial, steps_per_epoch
+from fteng.train.trial import Bench, class_shares, run_trial, steps_per_epoch
 from fteng.trials import TrialSpec, enumerate_trials, plans, study_context
 
 
 class Ground(NamedTuple):
-    """What the study stands on, read once. flops: of each stage for one image."""
+    """What the study stands on, read once."""
 
     config: Config
     backbone: Backbone
     weights: Weights
     dataset: Dataset
     specs: tuple[TrialSpec, ...]
-    flops: tuple[float, ...]
 
 
 def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, should_stop: Callable[[], bool]) -> None:
@@ -52,6 +52,7 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
     with clock.phase("data"):
         ground = lay_ground(config, reporter)
     record.write_study(study, ground.config, _described(ground), command)
+    _write_images(ground.dataset, study)
     pending = [spec for spec in ground.specs if not study.trial(spec.id).result.exists()]
     probed = (study.probes / "result.json").exists()
     if probed and not pending:
@@ -59,12 +60,13 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
     _say_left_out(ground.dataset, reporter)
     feed = make_feed(ground.dataset.images)
     reporter.say(f"{feed.where}; {len(pending)} of {len(ground.specs)} trials to run on {record.device()}")
+    flops = stage_flops(ground.backbone, ground.weights, ground.config.data.image_size)
     if not probed:
         with clock.phase("probes"):
-            _probe_every_tap(ground, study, feed, reporter)
+            _probe_every_tap(ground, study, feed, flops, reporter)
     try:
         if pending:
-            _run_trials(ground, study, feed, pending, reporter, should_stop, clock)
+            _run_trials(ground, study, feed, flops, pending, reporter, should_stop, clock)
     finally:
         record.append_run(study, clock.seconds)
 
@@ -83,8 +85,20 @@ def lay_ground(config: Config, reporter: Reporter) -> Ground:
     dataset = prepare(config.data, backbone.preprocess.interpolation, on_image)
     context = study_context(config, weights_digest=weights.digest, data_digest=dataset.digest)
     specs = tuple(enumerate_trials(config, plans(config, backbone.stages, backbone.groups), context))
-    flops = stage_flops(backbone, weights, config.data.image_size)
-    return Ground(config, backbone, weights, dataset, specs, tuple(flops))
+    return Ground(config, backbone, weights, dataset, specs)
+
+
+def _write_images(dataset: Dataset, study: StudyPaths) -> None:
+    """Who is in which split, for whoever must defend it; the report's subgroups read it too."""
+    if study.images.exists():
+        return
+    split = np.empty(len(dataset.labels), dtype=object)
+    for name, rows in dataset.splits.items():
+        split[rows] = name
+    label = np.array(dataset.classes)[dataset.labels]
+    beside = study.images.with_suffix(".part")
+    write_images(beside, {"id": dataset.ids, "group": dataset.groups, "label": label, "split": split, **dataset.extra})
+    beside.replace(study.images)
 
 
 def _say_left_out(dataset: Dataset, reporter: Reporter) -> None:
@@ -108,7 +122,7 @@ def _described(ground: Ground) -> dict[str, Any]:
     }
 
 
-def _probe_every_tap(ground: Ground, study: StudyPaths, feed: Feed, reporter: Reporter) -> None:
+def _probe_every_tap(ground: Ground, study: StudyPaths, feed: Feed, flops: Sequence[float], reporter: Reporter) -> None:
     """One pass, then a linear classifier a tap; written last: result.json."""
     reporter.phase("features", len(ground.dataset.labels))
     size = ground.config.train.batch_size
@@ -122,7 +136,7 @@ def _probe_every_tap(ground: Ground, study: StudyPaths, feed: Feed, reporter: Re
         seconds = time.perf_counter() - started
         write_predictions(study.probes / f"{stage}.parquet", found.predictions)
         heads |= {f"{stage}/{name}": values for name, values in found.head.items()}
-        rows.append(probe.record(stage, index, found, sum(ground.flops[: index + 1]), seconds))
+        rows.append(probe.record(stage, index, found, sum(flops[: index + 1]), seconds))
         reporter.advance(1, stage)
     np.savez(study.probes / "heads.npz", **heads)
     rows_of_profile = profile(ground.backbone.stages, ground.weights.stats, features.moments)
@@ -133,6 +147,7 @@ def _run_trials(
     ground: Ground,
     study: StudyPaths,
     feed: Feed,
+    flops: Sequence[float],
     pending: Sequence[TrialSpec],
     reporter: Reporter,
     should_stop: Callable[[], bool],
@@ -151,7 +166,7 @@ def _run_trials(
         count_compilations(),
     )
     with clock.phase("compile"):
-        programs = _compile(ground, feed, pending, heads, reporter)
+        programs = _compile(ground, feed, flops, pending, heads, reporter)
     forwards: dict[int, Forward] = {}
     steps = ground.config.train.epochs * steps_per_epoch(len(ground.dataset.splits["train"]), ground.config.train.batch_size)
     reporter.phase("trials", sum(programs[spec.plan].flops for spec in pending) * steps)
@@ -195,14 +210,14 @@ def _heads(ground: Ground, study: StudyPaths) -> dict[str, Any]:
 
 
 def _compile(
-    ground: Ground, feed: Feed, pending: Sequence[TrialSpec], heads: dict[str, Any], reporter: Reporter
+    ground: Ground, feed: Feed, flops: Sequence[float], pending: Sequence[TrialSpec], heads: dict[str, Any], reporter: Reporter
 ) -> dict[FreezePlan, Program]:
     """One program a plan that still has trials to run: traced in turn, compiled side by side."""
     needed = list(dict.fromkeys(spec.plan for spec in pending))
     reporter.phase("compile", len(needed))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         # The deepest backward passes take longest: first in, so that none is left over at the end.
-        waiting = {plan: pool.submit(compile_step, _lower(ground, feed, plan, heads[plan.tap])) for plan in reversed(needed)}
+        waiting = {plan: pool.submit(compile_step, _lower(ground, feed, flops, plan, heads[plan.tap])) for plan in reversed(needed)}
         programs = {}
         for plan, future in waiting.items():
             programs[plan] = future.result()
@@ -210,16 +225,18 @@ def _compile(
     return programs
 
 
-def _lower(ground: Ground, feed: Feed, plan: FreezePlan, head: Any) -> Lowered:
+def _lower(ground: Ground, feed: Feed, flops: Sequence[float], plan: FreezePlan, head: Any) -> Lowered:
     recipe, train = ground.config.train, ground.dataset.splits["train"]
     total = recipe.epochs * steps_per_epoch(len(train), recipe.batch_size)
     rows, end = train[: recipe.batch_size], len(plan.stages)
     images, labels = feed.take(rows), jax.numpy.asarray(ground.dataset.labels[rows].astype(np.int32))
     parameters = Parameters(ground.weights.params[:end], head)
     mask = partition.trainable_mask(plan, parameters)
-    state, frozen = initial_state(parameters, ground.weights.stats[:end], mask, plan, recipe)
+    # Only shapes are needed here; the state itself belongs to each trial.
+    start = partial(initial_state, mask=mask, plan=plan, recipe=recipe)
+    state, frozen = jax.eval_shape(start, parameters, ground.weights.stats[:end])
     arguments = (state, frozen, images, labels, jax.numpy.float32(0), jax.random.key(0))
-    return lower_step(ground.backbone, plan, mask, recipe, total, ground.flops, arguments)
+    return lower_step(ground.backbone, plan, mask, recipe, total, class_shares(ground.dataset), flops, arguments)
 
 
 class _Clock:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -108,7 +109,8 @@ def fit(network: Network, tensors: Mapping[str, np.ndarray], digest: str, origin
 
     Raises UserError that lists, group by group, every name that does not fit.
     """
-    params, stats, head = network.initial(0)
+    # Shapes alone: to draw random numbers that are then replaced would take longer than to read the file.
+    params, stats, head = jax.eval_shape(lambda: network.initial(0))
     trees = {"params": params, "stats": stats, "head": (head,)}
     _check_fit(network, trees, tensors, origin)
     for name, slot in network.slots.items():

@@ -1,33 +1,107 @@
 """Augmentation on the device: per image, from one key, inside the compiled step."""
 
+from collections.abc import Callable, Mapping, Sequence
+
 import jax
 import jax.numpy as jnp
 
+# Random resized crop: share of the area, and the aspect ratio (Szegedy et al. 2015); the lower end is milder than ImageNet's,
+# since the network is tuned for a few epochs only.
+_CROP_AREA = (0.35, 1.0)
+_CROP_ASPECT = (3 / 4, 4 / 3)
+# Largest change of brightness, contrast and saturation, as a factor around 1.
+_COLOUR = 0.2
 
-def augment(key: jax.Array, images: jax.Array, kind: str) -> jax.Array:
-    """(n, h, w, c) -> the same shape and type, each image changed by itself.
 
-    kind: none; flip (left-right); dihedral (the 8 symmetries of the square: dermoscopy, microscopy); shift (by up to an eighth
-    of the side in each direction, edges mirrored).
+def augment(key: jax.Array, images: jax.Array, kinds: Sequence[str]) -> jax.Array:
+    """(n, h, w, 3) uint8 -> the same shape and type, each image changed by itself, by each of `kinds` in order.
+
+    flip: left-right; dihedral: the 8 symmetries of the square (dermoscopy, microscopy); shift: by up to an eighth of the side in
+    each direction, edges mirrored; crop: a part of 35 to 100 % of the area, back to full size; colour: brightness, contrast and
+    saturation by up to a fifth.
     """
-    if kind == "none":
-        return images
-    keys = jax.random.split(key, 3)
-    n, height, width = images.shape[:3]
-    if kind == "shift":
-        pad_y, pad_x = max(1, height // 8), max(1, width // 8)
-        padded = jnp.pad(images, ((0, 0), (pad_y, pad_y), (pad_x, pad_x), (0, 0)), mode="reflect")
-        tops = jax.random.randint(keys[0], (n,), 0, 2 * pad_y + 1)
-        lefts = jax.random.randint(keys[1], (n,), 0, 2 * pad_x + 1)
-        size = (height, width, images.shape[3])
-        return jax.vmap(lambda image, top, left: jax.lax.dynamic_slice(image, (top, left, 0), size))(padded, tops, lefts)
-    images = _where(keys[0], images[:, :, ::-1], images)
-    if kind == "dihedral":
-        images = _where(keys[1], images[:, ::-1], images)
-        images = _where(keys[2], images.swapaxes(1, 2), images)
+    for number, kind in enumerate(kinds):
+        images = _KINDS[kind](jax.random.fold_in(key, number), images)
     return images
 
 
-def _where(key: jax.Array, changed: jax.Array, images: jax.Array) -> jax.Array:
+def mixup(key: jax.Array, images: jax.Array, targets: jax.Array, alpha: float) -> tuple[jax.Array, jax.Array]:
+    """Convex mixtures of images (n, h, w, 3) float and targets (n, classes) with a shuffled copy of the batch; one share an image
+    from Beta(alpha, alpha) (Zhang et al. 2018)."""
+    share_key, order_key = jax.random.split(key)
+    share = jax.random.beta(share_key, alpha, alpha, (len(images),))
+    order = jax.random.permutation(order_key, len(images))
+    mixed = share[:, None, None, None] * images + (1 - share[:, None, None, None]) * images[order]
+    return mixed, share[:, None] * targets + (1 - share[:, None]) * targets[order]
+
+
+def _flip(key: jax.Array, images: jax.Array) -> jax.Array:
+    return _half(key, images[:, :, ::-1], images)
+
+
+def _dihedral(key: jax.Array, images: jax.Array) -> jax.Array:
+    keys = jax.random.split(key, 3)
+    images = _flip(keys[0], images)
+    images = _half(keys[1], images[:, ::-1], images)
+    return _half(keys[2], images.swapaxes(1, 2), images)
+
+
+def _half(key: jax.Array, changed: jax.Array, images: jax.Array) -> jax.Array:
     """`changed` for about half of the images."""
     return jnp.where(jax.random.bernoulli(key, shape=(images.shape[0], 1, 1, 1)), changed, images)
+
+
+def _shift(key: jax.Array, images: jax.Array) -> jax.Array:
+    n, height, width, channels = images.shape
+    pad_y, pad_x = max(1, height // 8), max(1, width // 8)
+    padded = jnp.pad(images, ((0, 0), (pad_y, pad_y), (pad_x, pad_x), (0, 0)), mode="reflect")
+    keys = jax.random.split(key)
+    tops = jax.random.randint(keys[0], (n,), 0, 2 * pad_y + 1)
+    lefts = jax.random.randint(keys[1], (n,), 0, 2 * pad_x + 1)
+    size = (height, width, channels)
+    return jax.vmap(lambda image, top, left: jax.lax.dynamic_slice(image, (top, left, 0), size))(padded, tops, lefts)
+
+
+def _crop(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Bilinear sampling as two small matrices an image, rows and columns apart: matrix products, where a gather would be slow."""
+    n, height, width, _ = images.shape
+    keys = jax.random.split(key, 4)
+    area = jax.random.uniform(keys[0], (n,), minval=_CROP_AREA[0], maxval=_CROP_AREA[1])
+    low, high = jnp.log(jnp.asarray(_CROP_ASPECT))
+    stretch = jnp.exp(jax.random.uniform(keys[1], (n,), minval=low, maxval=high) / 2)
+    rows, columns = jnp.minimum(1.0, jnp.sqrt(area) * stretch), jnp.minimum(1.0, jnp.sqrt(area) / stretch)
+    down = _sampling(rows, jax.random.uniform(keys[2], (n,)) * (1 - rows), height)
+    across = _sampling(columns, jax.random.uniform(keys[3], (n,)) * (1 - columns), width)
+    cropped = jnp.einsum("noh,nhwc->nowc", down, images.astype(jnp.float32))
+    return _to_bytes(jnp.einsum("now,nhwc->nhoc", across, cropped))
+
+
+def _sampling(share: jax.Array, start: jax.Array, length: int) -> jax.Array:
+    """(n, length, length): row o holds the two weights with which pixel o of the result is read; share, start: (n,) of the side."""
+    centres = (jnp.arange(length) + 0.5) / length
+    places = jnp.clip((start[:, None] + share[:, None] * centres) * length - 0.5, 0, length - 1)
+    return jnp.maximum(0.0, 1 - jnp.abs(places[:, :, None] - jnp.arange(length)))
+
+
+def _colour(key: jax.Array, images: jax.Array) -> jax.Array:
+    factors = jax.random.uniform(key, (3, images.shape[0], 1, 1, 1), minval=1 - _COLOUR, maxval=1 + _COLOUR)
+    x = images.astype(jnp.float32) * factors[0]
+    x = _blend(x, x.mean(axis=(1, 2, 3), keepdims=True), factors[1])
+    return _to_bytes(_blend(x, x.mean(axis=3, keepdims=True), factors[2]))
+
+
+def _blend(x: jax.Array, towards: jax.Array, factor: jax.Array) -> jax.Array:
+    return towards + factor * (x - towards)
+
+
+def _to_bytes(x: jax.Array) -> jax.Array:
+    return jnp.clip(jnp.round(x), 0, 255).astype(jnp.uint8)
+
+
+_KINDS: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "flip": _flip,
+    "dihedral": _dihedral,
+    "shift": _shift,
+    "crop": _crop,
+    "colour": _colour,
+}

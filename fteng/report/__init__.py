@@ -45,7 +45,8 @@ def render(summary: Mapping[str, Any]) -> str:
 
 
 def write(report_dir: Path, summary: Mapping[str, Any]) -> Path:
-    """Write `index.html` beside and rename it into place; returns its path."""
+    """Write `index.html` and `summary.json`, each beside and renamed into place; returns the path of the page."""
     page = report_dir / "index.html"
     paths.write_text(page, render(summary))
+    paths.write_json(report_dir / "summary.json", summary)
     return page

@@ -36,7 +36,6 @@ def main(arguments: list[str]) -> int:
 
         collected = summary.collect(workdir)
         where = paths.StudyPaths(workdir).report
-        paths.write_json(where / "summary.json", collected)
         print(report.write(where, collected))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

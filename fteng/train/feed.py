@@ -33,9 +33,14 @@ def make_feed(images: np.ndarray) -> Feed:
     )
 
 
-def epoch_order(n: int, *, seed: int, epoch: int) -> np.ndarray:
-    """A permutation of n rows that depends on (seed, epoch) alone, so that a resumed trial sees the same batches."""
-    return np.random.default_rng([seed, epoch]).permutation(n)
+def epoch_order(labels: np.ndarray, *, seed: int, epoch: int, balanced: bool = False) -> np.ndarray:
+    """(n,) positions in `labels` (n,), an epoch's order; it depends on (seed, epoch) alone, so that a resumed trial sees the same
+    batches. A permutation, or, balanced, n draws with replacement in which every class is equally likely."""
+    rng = np.random.default_rng([seed, epoch])
+    if not balanced:
+        return rng.permutation(len(labels))
+    weights = 1 / np.bincount(labels)[labels]
+    return rng.choice(len(labels), len(labels), p=weights / weights.sum())
 
 
 def _budget_bytes() -> int:

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from fteng.backbones.backbone import Backbone, BatchNormMode, pool
 from fteng.backbones.flops import total_flops
 from fteng.config import TrainConfig
-from fteng.data.augment import augment
+from fteng.data.augment import augment, mixup
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan
@@ -107,17 +108,20 @@ def _whole_stats(moving: tuple[Tree, ...], kept: tuple[Tree, ...]) -> tuple[Tree
 
 
 def make_step(
-    backbone: Backbone, plan: FreezePlan, mask: Parameters, recipe: TrainConfig, total_steps: int
+    backbone: Backbone, plan: FreezePlan, mask: Parameters, recipe: TrainConfig, total_steps: int, shares: np.ndarray
 ) -> Callable[..., TrainState]:
-    """The step of `Program.run`, not yet compiled."""
+    """The step of `Program.run`, not yet compiled; shares: (classes,) of the training images."""
     modes, boundary, end = batch_norm_modes(plan, recipe), plan.boundary, len(plan.stages)
     optimizer, factor = make_optimizer(mask, recipe), rate_schedule(recipe, total_steps)
 
     def step(
         state: TrainState, frozen: Frozen, images: jax.Array, labels: jax.Array, rate: jax.Array, key: jax.Array
     ) -> TrainState:
-        images = augment(jax.random.fold_in(key, state.step), images, recipe.augment)
-        x = backbone.preprocess.apply(images)
+        augment_key, mixup_key = jax.random.split(jax.random.fold_in(key, state.step))
+        x = backbone.preprocess.apply(augment(augment_key, images, recipe.augment))
+        targets = optax.smooth_labels(jax.nn.one_hot(labels, len(shares)), recipe.label_smoothing)
+        if recipe.mixup:
+            x, targets = mixup(mixup_key, x, targets, recipe.mixup)
         x, stats = backbone.apply(
             frozen.parameters.stages,
             _whole_stats(state.stats, frozen.stats),
@@ -132,7 +136,7 @@ def make_step(
             y, new_stats = backbone.apply(
                 parameters.stages, stats, x, start=boundary, stop=end, modes=modes, momentum=recipe.bn_momentum
             )
-            return cross_entropy(head_logits(parameters.head, y), labels, recipe.label_smoothing), new_stats
+            return balanced_loss(head_logits(parameters.head, y), targets, shares, recipe.balance), new_stats
 
         (loss, new_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.trainable)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.trainable)
@@ -149,10 +153,18 @@ def head_logits(head: Tree, features: jax.Array) -> jax.Array:
     return pool(features) @ head["kernel"] + head["bias"]
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
-    """Mean over (n, classes) logits against (n,) labels, `smoothing` of each label spread over all classes. Nats."""
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits, targets).mean()
+def balanced_loss(logits: jax.Array, targets: jax.Array, shares: np.ndarray, balance: str) -> jax.Array:
+    """Cross-entropy in nats over (n, classes) logits and target distributions; shares: (classes,) of the training images.
+
+    balance: `weights` counts each class as if all were equally frequent; `logits` adds the log shares to the logits, so that what
+    the network itself says is balanced (Menon et al. 2021); `none` and `sampling` (done where batches are drawn) do nothing here.
+    """
+    if balance == "logits":
+        logits = logits + jnp.log(jnp.asarray(shares, jnp.float32))
+    losses = optax.softmax_cross_entropy(logits, targets)
+    if balance == "weights":
+        losses = losses * (targets @ jnp.asarray(1 / (len(shares) * shares), jnp.float32))
+    return losses.mean()
 
 
 class Lowered(NamedTuple):
@@ -170,12 +182,14 @@ def lower_step(
     mask: Parameters,
     recipe: TrainConfig,
     total_steps: int,
+    shares: np.ndarray,
     flops: Sequence[float],
     arguments: Sequence[Any],
 ) -> Lowered:
-    """Trace the step for the shapes of `arguments` (those of `Program.run`); flops: of each stage for one image."""
+    """Trace the step for the shapes of `arguments` (those of `Program.run`); shares: (classes,) of
+    the training images; flops: of each stage for one image."""
     started = time.perf_counter()
-    step = make_step(backbone, plan, mask, recipe, total_steps)
+    step = make_step(backbone, plan, mask, recipe, total_steps, shares)
     lowered = jax.jit(step, donate_argnums=0).lower(*arguments)
     state, _, images = arguments[:3]
     head, end = 2.0 * state.trainable.head["kernel"].size, len(plan.stages)

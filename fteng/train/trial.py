@@ -62,6 +62,12 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return max(1, images // batch_size)
 
 
+def class_shares(dataset: Dataset) -> np.ndarray:
+    """(classes,) share of each class among the training images; every class has at least one."""
+    counts = np.bincount(dataset.labels[dataset.splits["train"]], minlength=len(dataset.classes))
+    return counts / counts.sum()
+
+
 def run_trial(
     bench: Bench,
     spec: TrialSpec,
@@ -147,7 +153,7 @@ def _train(
     _cut_metrics(where.metrics, step)
     rate, key = jnp.float32(spec.learning_rate), jax.random.key(spec.seed)
     labels = bench.dataset.labels.astype(np.int32)
-    order, ordered = rows, -1
+    order, ordered, sampled_from = rows, -1, labels[rows]
     started = time.perf_counter()
 
     def seconds() -> float:
@@ -156,7 +162,8 @@ def _train(
     while step < total:
         epoch, index = divmod(step, per_epoch)
         if epoch != ordered:
-            order, ordered = rows[epoch_order(len(rows), seed=spec.seed, epoch=epoch)], epoch
+            drawn = epoch_order(sampled_from, seed=spec.seed, epoch=epoch, balanced=recipe.balance == "sampling")
+            order, ordered = rows[drawn], epoch
         chosen = order[index * batch : (index + 1) * batch]
         state = program.run(state, frozen, bench.feed.take(chosen), jnp.asarray(labels[chosen]), rate, key)
         step += 1

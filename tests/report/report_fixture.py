@@ -242,9 +242,7 @@ def make_summary(
     )
     rows = summary["depth_curve"]
     summary["recommendation"] = {
-        "row": next(
-            index for index, row in enumerate(rows) if row["freeze_depth"] == best and row["learning_rate"] is not None
-        ),
+        "row": next(index for index, row in enumerate(rows) if row["freeze_depth"] == best and row["learning_rate"] is not None),
         "freeze_depth": best,
         "tap": STAGES[-1],
         "metric": "balanced_accuracy",

@@ -275,10 +275,7 @@ def test_probe_that_is_recommended() -> None:
     summary["recommendation"]["row"] = 0
     scored = f"balanced accuracy {words.interval(summary['probes'][9]['test']['balanced_accuracy'], 2)} on 539 test images."
     shown = Page(report.render(summary))
-    assert (
-        f"Tune no stage; fit a linear classifier on the output of block9 and drop the 8 stages behind it: {scored}"
-        in shown.text
-    )
+    assert f"Tune no stage; fit a linear classifier on the output of block9 and drop the 8 stages behind it: {scored}" in shown.text
     assert "it is 0.710 at freeze depth 0 (all tuned) and 0.860 at freeze depth 12 (up to block11)." in shown.text
     assert re.search(r"the recommended plan takes 0\.02 of the time, 0\.21 of the FLOPs\.", shown.text)
 

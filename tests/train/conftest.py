@@ -18,7 +18,7 @@ from fteng.train.compilations import count_compilations
 from fteng.train.evaluate import make_forward
 from fteng.train.feed import make_feed
 from fteng.train.step import compile_step, initial_state, lower_step
-from fteng.train.trial import Bench, run_trial, steps_per_epoch
+from fteng.train.trial import Bench, class_shares, run_trial, steps_per_epoch
 from fteng.trials import TrialSpec, study_context
 
 
@@ -30,18 +30,19 @@ class Lab(NamedTuple):
     forward: Any
     flops: Any
 
-    def program(self, plan: FreezePlan, recipe=None):
+    def program(self, plan: FreezePlan, recipe=None, head=None):
         """The compiled step of a plan."""
         recipe = recipe or self.bench.recipe
         end = len(plan.stages)
-        parameters = Parameters(self.bench.stages[:end], self.head)
+        parameters = Parameters(self.bench.stages[:end], self.head if head is None else head)
         mask = partition.trainable_mask(plan, parameters)
         state, frozen = initial_state(parameters, self.bench.stats[:end], mask, plan, recipe)
         rows = self.bench.dataset.splits["train"][: recipe.batch_size]
         total = recipe.epochs * steps_per_epoch(len(self.bench.dataset.splits["train"]), recipe.batch_size)
         images, labels = self.bench.feed.take(rows), jnp.asarray(self.bench.dataset.labels[rows].astype(np.int32))
+        shares = class_shares(self.bench.dataset)
         arguments = (state, frozen, images, labels, jnp.float32(0), jax.random.key(0))
-        return compile_step(lower_step(self.backbone, plan, mask, recipe, total, self.flops, arguments))
+        return compile_step(lower_step(self.backbone, plan, mask, recipe, total, shares, self.flops, arguments))
 
     def spec(self, plan: FreezePlan, rate=1e-3, seed=0) -> TrialSpec:
         return TrialSpec(plan, rate, seed, study_context(self.config, weights_digest="w", data_digest="d"))
@@ -64,7 +65,7 @@ def lab() -> Lab:
     config = Config()
     config.data.source, config.data.image_size, config.data.limit = "digits", 32, 200
     config.train.epochs, config.train.batch_size, config.train.checkpoint_every = 2, 32, 1
-    config.train.augment = "shift"
+    config.train.augment = ("shift",)
     backbone, weights = load("efficientnet_lite0", "package")
     dataset = prepare(config.data, "bicubic", lambda *_: None)
     name = {"backbone": backbone.name, "weights": weights.digest}

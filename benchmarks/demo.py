@@ -1,0 +1,83 @@
+"""What `make demo` costs: time of a first and a second run, peak memory, compilation cold and warm, and the start of --help.
+
+    python -m benchmarks.demo [--quick]
+
+Every run is a process of its own with caches in a temporary folder, so the first is cold. Quick: one rate, one seed, one epoch.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.record import write_record
+
+_ROOT = Path(__file__).parent.parent
+_QUICK = ("--config.sweep.learning_rates=1e-3", "--config.sweep.seeds=0", "--config.train.epochs=1")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one rate, one seed, one epoch")
+    quick = parser.parse_args().quick
+    with tempfile.TemporaryDirectory() as folder:
+        rows = _measure(Path(folder), _QUICK if quick else ())
+    table = Table("what", "value", "unit", "goal")
+    for row in rows:
+        table.add_row(row["what"], f"{row['value']:.2f}", row["unit"], row["goal"])
+    Console().print(table)
+    print(f"record: {write_record('demo-quick' if quick else 'demo', rows)}")
+
+
+def _measure(folder: Path, flags: tuple[str, ...]) -> list[dict[str, Any]]:
+    first = _run(folder / "first", folder / "cache", flags)
+    again = _run(folder / "first", folder / "cache", flags)
+    warm = _run(folder / "warm", folder / "cache", (*flags, "--config.train.epochs=1"))
+    help_seconds = min(_seconds([sys.executable, "-m", "fteng.main", "--help"], {}) for _ in range(3))
+    phases = first["phases"]
+    rows = [
+        ("first run, whole process", first["seconds"], "s", "< 240"),
+        ("second run, nothing to do", again["seconds"], "s", "< 15"),
+        ("peak memory of the study", first["peak_bytes"] / 2**30, "GiB", "< 4"),
+        ("compile all plans, cold", phases["compile"], "s", "< 30"),
+        ("compile all plans, warm", warm["phases"]["compile"], "s", "near 0"),
+        ("probes of all taps and the pass before them", phases["probes"], "s", ""),
+        ("all trials", phases["trials"], "s", ""),
+        ("--help, best of 3", help_seconds, "s", "< 1"),
+    ]
+    detail = {"n": 1, "trials": first["trials"], "recommended": first["recommended"], "test": first["test"]}
+    return [{"what": what, "value": value, "unit": unit, "goal": goal} | detail for what, value, unit, goal in rows]
+
+
+def _run(workdir: Path, cache: Path, flags: tuple[str, ...]) -> dict[str, Any]:
+    """One study in a process of its own, and what its summary says of it."""
+    command = [sys.executable, "-m", "fteng.main", "--config=configs/demo.py", f"--workdir={workdir}", *flags]
+    seconds = _seconds(command, {"FTENG_CACHE": str(cache)})
+    summary = json.loads((workdir / "report" / "summary.json").read_text(encoding="utf-8"))
+    choice, run = summary["recommendation"], summary["run"]
+    return {
+        "seconds": seconds,
+        "peak_bytes": run["peak_bytes"],
+        "phases": run["seconds_by_phase"],
+        "trials": len(summary["trials"]),
+        "recommended": choice["label"],
+        "test": summary["depth_curve"][choice["row"]]["test"][choice["metric"]],
+    }
+
+
+def _seconds(command: list[str], environment: dict[str, str]) -> float:
+    started = time.perf_counter()
+    subprocess.run(command, cwd=_ROOT, env=os.environ | environment, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
