@@ -122,11 +122,11 @@ def _run(config: schema.Config, workdir: Path, command: str) -> int:
                 reporter.advance(1)
             reporter.close()
     except Interrupted as stopped:
-        reporter.close()
+        reporter.stop()
         print(f"fteng: stopped, saved {stopped}; the same command goes on from there", file=sys.stderr)
         return _STOPPED
     except BaseException:
-        reporter.close()
+        reporter.stop()
         raise
     print(summary.headline(collected))
     print(f"report: {(files.report / 'index.html').resolve()}   ({time.perf_counter() - started:.0f} s)")

@@ -30,6 +30,10 @@ class Reporter(Protocol):
         """The last phase ends."""
         ...
 
+    def stop(self) -> None:
+        """Something went wrong: nothing more is shown, and the phase is not called done."""
+        ...
+
 
 def make_reporter(stream: TextIO = sys.stderr) -> Reporter:
     """The reporter that fits the stream."""
@@ -74,6 +78,10 @@ class LiveReporter:
         self._finish()
         self._bars.stop()
 
+    def stop(self) -> None:
+        """See Reporter."""
+        self._bars.stop()
+
     def _finish(self) -> None:
         if self._task is not None:
             self._bars.stop_task(self._task)
@@ -114,3 +122,7 @@ class PlainReporter:
             note = f", {self._note}" if self._note else ""
             self.say(f"{self._name}: done in {time.monotonic() - self._started:.1f} s{note}")
             self._name = ""
+
+    def stop(self) -> None:
+        """See Reporter."""
+        self._name = ""

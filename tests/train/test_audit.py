@@ -70,7 +70,7 @@ def test_gradients_through_the_frozen_prefix_cost_flops(lab, deep_program, monke
             parameters, stats = step.whole(state, frozen)
 
             def loss_of(everything):
-                y, _ = backbone.apply(everything.stages, stats, backbone.preprocess.apply(images), modes=modes)
+                y, _ = backbone.apply(everything.stages, stats, backbone.preprocess.apply(images), stop=len(modes), modes=modes)
                 return optax.softmax_cross_entropy_with_integer_labels(head_logits(everything.head, y), labels).mean()
 
             norm = optax.tree.norm(jax.grad(loss_of)(parameters))

@@ -1,0 +1,84 @@
+"""Predictions in the format of the ISIC challenges: `python -m fteng.challenge WORKDIR --out=FILE`.
+
+A CSV with the column `image` (file name without folder and ending) and one column a class, its probability in [0, 1]: what
+isic-challenge-scoring reads. Imports no jax.
+"""
+
+import argparse
+import csv
+import io
+import sys
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from scipy.special import softmax
+
+from fteng import paths
+from fteng.errors import UserError
+from fteng.paths import StudyPaths
+from fteng.results import Predictions, read_predictions
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status: 0, or 2 when the user has something to mend."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fteng.challenge", description="Write the predictions of a study in the format of the ISIC challenges."
+    )
+    parser.add_argument("workdir", type=Path, metavar="WORKDIR", help="the --workdir of a study whose report is made")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="CSV to write")
+    parser.add_argument("--split", choices=("test", "val"), default="test", help="which images (default: test)")
+    parser.add_argument("--trial", default="", metavar="ID", help="a trial's id, or a tap for its probe (default: recommended)")
+    given = parser.parse_args(arguments)
+    try:
+        study = StudyPaths(given.workdir)
+        classes, predictions = read_answers(study, given.trial, given.split)
+        paths.write_text(given.out, to_csv(classes, predictions))
+        print(f"{len(predictions.ids)} images: {given.out}")
+    except UserError as error:
+        print(f"fteng: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def read_answers(study: StudyPaths, name: str, split: str) -> tuple[list[str], Predictions]:
+    """Class names, and the answers of a trial, of a tap's probe, or (no name) of the first seed of what is recommended.
+
+    Raises UserError where there is no such thing.
+    """
+    if not study.study.exists():
+        raise UserError(f"{study.root} holds no study.json; give the --workdir of a study")
+    record = paths.read_json(study.study)
+    name = name or _recommended(study)
+    file = study.probes / f"{name}.parquet" if name in record["stages"] else study.trial(name).predictions
+    if not file.exists():
+        raise UserError(f"--trial: no predictions of {name!r} in {study.root}; give the name of a folder in trials/, or a stage")
+    return record["dataset"]["classes"], read_predictions(file)[split]
+
+
+def to_csv(classes: list[str], predictions: Predictions) -> str:
+    """Header and one row an image. Raises UserError where two images have one name, or a class is called `image`."""
+    names = [PurePosixPath(name).stem for name in predictions.ids.tolist()]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"two images are called {twice!r}, and the challenge format has no folders; rename one of them")
+    if "image" in classes:
+        raise UserError("a class is called 'image', which is the name of the first column; rename its folder")
+    text = io.StringIO()
+    rows: Any = csv.writer(text, lineterminator="\n")
+    rows.writerow(["image", *classes])
+    for name, shares in zip(names, softmax(predictions.logits.astype("float64"), axis=1).tolist(), strict=True):
+        rows.writerow([name, *(repr(share) for share in shares)])
+    return text.getvalue()
+
+
+def _recommended(study: StudyPaths) -> str:
+    kept = study.report / "summary.json"
+    choice = paths.read_json(kept)["recommendation"] if kept.exists() else None
+    if choice is None:
+        raise UserError(f"{study.root} recommends nothing yet; finish the study, or name a trial with --trial")
+    row = paths.read_json(kept)["depth_curve"][choice["row"]]
+    return row["trials"][0] if row["trials"] else row["tap"]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
