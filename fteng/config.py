@@ -61,6 +61,11 @@ class DataConfig:
     merge: tuple[str, ...] = _key((), "classes to merge, as `new=old1+old2`, for example `defect=local+global`")
     val_fraction: float = _key(0.2, "share of the images that chooses (depth, rate, strength)", low=0.01, high=0.9)
     test_fraction: float = _key(0.3, "share of the images that is looked at once, at the end", low=0.01, high=0.9)
+    split_by: str = _key(
+        "group",
+        "what a split never parts; `image` lets groups leak across it: only to see how much that flatters",
+        choices=("group", "image"),
+    )
     split_seed: int = _key(0, "seed of the train / val / test split", low=0)
     folds: int = _key(0, "cross-validation: the test set is one of so many folds, not test_fraction (0: none)", low=0, high=100)
     fold: int = _key(0, "which of the folds is the test set, from 0", low=0, high=99)

@@ -227,7 +227,6 @@ def _compile(
 
 def _lower(ground: Ground, feed: Feed, flops: Sequence[float], plan: FreezePlan, head: Any) -> Lowered:
     recipe, train = ground.config.train, ground.dataset.splits["train"]
-    total = recipe.epochs * steps_per_epoch(len(train), recipe.batch_size)
     rows, end = train[: recipe.batch_size], len(plan.stages)
     images, labels = feed.take(rows), jax.numpy.asarray(ground.dataset.labels[rows].astype(np.int32))
     parameters = Parameters(ground.weights.params[:end], head)
@@ -236,7 +235,7 @@ def _lower(ground: Ground, feed: Feed, flops: Sequence[float], plan: FreezePlan,
     start = partial(initial_state, mask=mask, plan=plan, recipe=recipe)
     state, frozen = jax.eval_shape(start, parameters, ground.weights.stats[:end])
     arguments = (state, frozen, images, labels, jax.numpy.float32(0), jax.random.key(0))
-    return lower_step(ground.backbone, plan, mask, recipe, total, class_shares(ground.dataset), flops, arguments)
+    return lower_step(ground.backbone, plan, mask, recipe, class_shares(ground.dataset), flops, arguments)
 
 
 class _Clock:

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float, UInt8
 
 Tree = Any
 
@@ -35,8 +35,8 @@ class Preprocess(NamedTuple):
     interpolation: str
     image_size: int
 
-    def apply(self, images: jax.Array) -> jax.Array:
-        """uint8 RGB (n, h, w, 3) -> float32 (n, h, w, 3) in the network's channel order."""
+    def apply(self, images: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+        """RGB bytes -> floats in the network's channel order."""
         x = (images.astype(jnp.float32) - jnp.asarray(self.mean)) / jnp.asarray(self.std)
         return x[..., ::-1] if self.channel_order == "BGR" else x
 
@@ -60,17 +60,17 @@ class Backbone:
         self,
         params: Sequence[Tree],
         stats: Sequence[Tree],
-        x: jax.Array,
+        x: Float[Array, "n h w c"],
         *,
         start: int = 0,
         stop: int | None = None,
         modes: Sequence[BatchNormMode] | BatchNormMode = BatchNormMode.KEEP,
-        momentum: float | jax.Array = 0.9,
-    ) -> tuple[jax.Array, tuple[Tree, ...]]:
+        momentum: float | Float[Array, ""] = 0.9,
+    ) -> tuple[Float[Array, "n rows columns channels"], tuple[Tree, ...]]:
         """Runs stages[start:stop] on `x`: preprocessed images if start is 0, else the output of stage start - 1.
 
         modes: one for all, or one a stage of the whole list. momentum: share of the old statistics that BATCH keeps.
-        Returns the output (n, h, w, channels[stop - 1]) and all statistics, those of the stages that ran replaced.
+        Returns the output, of channels[stop - 1] channels, and all statistics, those of the stages that ran replaced.
         """
         _, y, new_stats = self._run(params, stats, x, start, stop, modes, momentum)
         return y, new_stats
@@ -79,26 +79,26 @@ class Backbone:
         self,
         params: Sequence[Tree],
         stats: Sequence[Tree],
-        x: jax.Array,
+        x: Float[Array, "n h w c"],
         *,
         start: int = 0,
         stop: int | None = None,
         modes: Sequence[BatchNormMode] | BatchNormMode = BatchNormMode.KEEP,
-        momentum: float | jax.Array = 0.9,
-    ) -> tuple[list[jax.Array], jax.Array, tuple[Tree, ...]]:
-        """`apply`, and before its results the pooled output (n, channels[i]) of every stage that ran."""
+        momentum: float | Float[Array, ""] = 0.9,
+    ) -> tuple[list[Float[Array, "n _"]], Float[Array, "n rows columns channels"], tuple[Tree, ...]]:
+        """`apply`, and before its results the pooled output, of channels[i] channels, of every stage that ran."""
         return self._run(params, stats, x, start, stop, modes, momentum)
 
     def _run(
         self,
         params: Sequence[Tree],
         stats: Sequence[Tree],
-        x: jax.Array,
+        x: Float[Array, "n h w c"],
         start: int,
         stop: int | None,
         modes: Sequence[BatchNormMode] | BatchNormMode,
-        momentum: float | jax.Array,
-    ) -> tuple[list[jax.Array], jax.Array, tuple[Tree, ...]]:
+        momentum: float | Float[Array, ""],
+    ) -> tuple[list[Float[Array, "n _"]], Float[Array, "n rows columns channels"], tuple[Tree, ...]]:
         count = len(self.stages)
         stop = count if stop is None else stop
         if not 0 <= start <= stop <= count:
@@ -108,7 +108,7 @@ class Backbone:
             raise ValueError(
                 f"{self.name}: one a stage up to {stop}; got {len(modes)} modes, {len(params)} params, {len(stats)} stats"
             )
-        pooled: list[jax.Array] = []
+        pooled: list[Float[Array, "n _"]] = []
         new_stats = list(stats)
         for index in range(start, stop):
             stage = nnx.merge(self.graphdefs[index], params[index], stats[index])
@@ -118,6 +118,6 @@ class Backbone:
         return pooled, x, tuple(new_stats)
 
 
-def pool(y: jax.Array) -> jax.Array:
-    """Global average pooling: (n, h, w, c) -> (n, c)."""
+def pool(y: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
+    """Global average pooling."""
     return jnp.mean(y, axis=(1, 2))

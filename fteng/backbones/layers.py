@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Float
 
 from fteng.backbones import convolution
 from fteng.backbones.backbone import BatchNormMode
@@ -21,7 +22,7 @@ class Conv(nnx.Module):
         deviation = (gain / (size**2 * inputs)) ** 0.5
         self.kernel = nnx.Param(_normal(rng, (size, size, inputs, outputs), deviation))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "n h w inputs"]) -> Float[Array, "n rows columns outputs"]:
         """See the class."""
         return convolution.dense(x, self.kernel[...], self.stride)
 
@@ -36,13 +37,13 @@ class DepthwiseConv(nnx.Module):
         self.stride = stride
         self.kernel = nnx.Param(_normal(rng, (size, size, 1, channels), (2.0 / size**2) ** 0.5))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n rows columns c"]:
         """See the class."""
         return convolution.depthwise(x, self.kernel[...], self.stride)
 
 
 class BatchNorm(nnx.Module):
-    """Batch normalisation over all axes but the last (Ioffe and Szegedy 2015): (n, h, w, c) -> (n, h, w, c).
+    """Batch normalisation over all axes but the last (Ioffe and Szegedy 2015).
 
     scale, bias, mean, var: (c,). The running variance follows the biased variance, as Flax does and torch does not.
     """
@@ -54,7 +55,9 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(jnp.zeros((channels,)))
         self.var = nnx.BatchStat(jnp.ones((channels,)))
 
-    def __call__(self, x: jax.Array, mode: BatchNormMode, momentum: float | jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "n h w c"], mode: BatchNormMode, momentum: float | Float[Array, ""]
+    ) -> Float[Array, "n h w c"]:
         """`momentum`: share of the running statistics that BATCH keeps."""
         mean, var = self.mean[...], self.var[...]
         if mode is BatchNormMode.BATCH:
@@ -68,12 +71,12 @@ class BatchNorm(nnx.Module):
         return x * factor + (self.bias[...] - mean * factor)
 
 
-def _normal(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) -> jax.Array:
+def _normal(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) -> Float[Array, "..."]:
     return jnp.asarray(deviation * rng.standard_normal(shape, np.float32))
 
 
-def moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance (c,) of (..., c)."""
+def moments(x: Float[Array, "*batch c"]) -> tuple[Float[Array, "c"], Float[Array, "c"]]:
+    """Mean and biased variance over all axes but the last."""
     axes = tuple(range(x.ndim - 1))
     mean = jnp.mean(x, axis=axes)
     return mean, jnp.mean(jnp.square(x - mean), axis=axes)

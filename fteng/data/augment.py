@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, UInt8
+
+Images = UInt8[Array, "n h w 3"]
 
 # Random resized crop: share of the area, and the aspect ratio (Szegedy et al. 2015); the lower end is milder than ImageNet's,
 # since the network is tuned for a few epochs only.
@@ -13,8 +16,8 @@ _CROP_ASPECT = (3 / 4, 4 / 3)
 _COLOUR = 0.2
 
 
-def augment(key: jax.Array, images: jax.Array, kinds: Sequence[str]) -> jax.Array:
-    """(n, h, w, 3) uint8 -> the same shape and type, each image changed by itself, by each of `kinds` in order.
+def augment(key: Key[Array, ""], images: Images, kinds: Sequence[str]) -> Images:
+    """Each image changed by itself, by each of `kinds` in order.
 
     flip: left-right; dihedral: the 8 symmetries of the square (dermoscopy, microscopy); shift: by up to an eighth of the side in
     each direction, edges mirrored; crop: a part of 35 to 100 % of the area, back to full size; colour: brightness, contrast and
@@ -25,8 +28,10 @@ def augment(key: jax.Array, images: jax.Array, kinds: Sequence[str]) -> jax.Arra
     return images
 
 
-def mixup(key: jax.Array, images: jax.Array, targets: jax.Array, alpha: float) -> tuple[jax.Array, jax.Array]:
-    """Convex mixtures of images (n, h, w, 3) float and targets (n, classes) with a shuffled copy of the batch; one share an image
+def mixup(
+    key: Key[Array, ""], images: Float[Array, "n h w 3"], targets: Float[Array, "n classes"], alpha: float
+) -> tuple[Float[Array, "n h w 3"], Float[Array, "n classes"]]:
+    """Convex mixtures of images and targets with a shuffled copy of the batch; one share an image
     from Beta(alpha, alpha) (Zhang et al. 2018)."""
     share_key, order_key = jax.random.split(key)
     share = jax.random.beta(share_key, alpha, alpha, (len(images),))
@@ -35,23 +40,23 @@ def mixup(key: jax.Array, images: jax.Array, targets: jax.Array, alpha: float) -
     return mixed, share[:, None] * targets + (1 - share[:, None]) * targets[order]
 
 
-def _flip(key: jax.Array, images: jax.Array) -> jax.Array:
+def _flip(key: Key[Array, ""], images: Images) -> Images:
     return _half(key, images[:, :, ::-1], images)
 
 
-def _dihedral(key: jax.Array, images: jax.Array) -> jax.Array:
+def _dihedral(key: Key[Array, ""], images: Images) -> Images:
     keys = jax.random.split(key, 3)
     images = _flip(keys[0], images)
     images = _half(keys[1], images[:, ::-1], images)
     return _half(keys[2], images.swapaxes(1, 2), images)
 
 
-def _half(key: jax.Array, changed: jax.Array, images: jax.Array) -> jax.Array:
+def _half(key: Key[Array, ""], changed: Images, images: Images) -> Images:
     """`changed` for about half of the images."""
     return jnp.where(jax.random.bernoulli(key, shape=(images.shape[0], 1, 1, 1)), changed, images)
 
 
-def _shift(key: jax.Array, images: jax.Array) -> jax.Array:
+def _shift(key: Key[Array, ""], images: Images) -> Images:
     n, height, width, channels = images.shape
     pad_y, pad_x = max(1, height // 8), max(1, width // 8)
     padded = jnp.pad(images, ((0, 0), (pad_y, pad_y), (pad_x, pad_x), (0, 0)), mode="reflect")
@@ -62,7 +67,7 @@ def _shift(key: jax.Array, images: jax.Array) -> jax.Array:
     return jax.vmap(lambda image, top, left: jax.lax.dynamic_slice(image, (top, left, 0), size))(padded, tops, lefts)
 
 
-def _crop(key: jax.Array, images: jax.Array) -> jax.Array:
+def _crop(key: Key[Array, ""], images: Images) -> Images:
     """Bilinear sampling as two small matrices an image, rows and columns apart: matrix products, where a gather would be slow."""
     n, height, width, _ = images.shape
     keys = jax.random.split(key, 4)
@@ -76,29 +81,31 @@ def _crop(key: jax.Array, images: jax.Array) -> jax.Array:
     return _to_bytes(jnp.einsum("now,nhwc->nhoc", across, cropped))
 
 
-def _sampling(share: jax.Array, start: jax.Array, length: int) -> jax.Array:
-    """(n, length, length): row o holds the two weights with which pixel o of the result is read; share, start: (n,) of the side."""
+def _sampling(share: Float[Array, "n"], start: Float[Array, "n"], length: int) -> Float[Array, "n {length} {length}"]:
+    """Row o holds the two weights with which pixel o of the result is read; share, start: of the side."""
     centres = (jnp.arange(length) + 0.5) / length
     places = jnp.clip((start[:, None] + share[:, None] * centres) * length - 0.5, 0, length - 1)
     return jnp.maximum(0.0, 1 - jnp.abs(places[:, :, None] - jnp.arange(length)))
 
 
-def _colour(key: jax.Array, images: jax.Array) -> jax.Array:
+def _colour(key: Key[Array, ""], images: Images) -> Images:
     factors = jax.random.uniform(key, (3, images.shape[0], 1, 1, 1), minval=1 - _COLOUR, maxval=1 + _COLOUR)
     x = images.astype(jnp.float32) * factors[0]
     x = _blend(x, x.mean(axis=(1, 2, 3), keepdims=True), factors[1])
     return _to_bytes(_blend(x, x.mean(axis=3, keepdims=True), factors[2]))
 
 
-def _blend(x: jax.Array, towards: jax.Array, factor: jax.Array) -> jax.Array:
+def _blend(
+    x: Float[Array, "n h w 3"], towards: Float[Array, "n #h #w 1"], factor: Float[Array, "n 1 1 1"]
+) -> Float[Array, "n h w 3"]:
     return towards + factor * (x - towards)
 
 
-def _to_bytes(x: jax.Array) -> jax.Array:
+def _to_bytes(x: Float[Array, "n h w 3"]) -> Images:
     return jnp.clip(jnp.round(x), 0, 255).astype(jnp.uint8)
 
 
-_KINDS: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+_KINDS: Mapping[str, Callable[[Key[Array, ""], Images], Images]] = {
     "flip": _flip,
     "dihedral": _dihedral,
     "shift": _shift,

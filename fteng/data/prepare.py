@@ -78,9 +78,10 @@ def _assemble(config: DataConfig, source: Source, pixels: Pixels) -> Dataset:
         raise UserError(f"data: {len(source.records)} readable image(s) of {len(classes)} class(es); a study needs two or more")
     records, found = _join_duplicates(source.records, pixels)
     given = any(record.split for record in records)
+    units = records if config.split_by == "group" else [record._replace(group=record.id) for record in records]
     chosen = split(
         # Who gives a split answers for it: copies on both sides of it are reported, not refused.
-        source.records if given else records,
+        source.records if given else units,
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
         seed=config.split_seed,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Float32, UInt8
 
 from fteng.backbones.backbone import Backbone, BatchNormMode
 from fteng.backbones.weights import Weights
@@ -15,10 +16,10 @@ from fteng.train.feed import Feed
 
 
 class Features(NamedTuple):
-    """taps: one (n, channels) float32 a stage, rows as in the data set; moments: one tree a stage like the batch-norm statistics,
+    """taps: one a stage, rows as in the data set; moments: one tree a stage like the batch-norm statistics,
     `mean` and `var` of each layer's input over the training images."""
 
-    taps: list[np.ndarray]
+    taps: list[Float32[np.ndarray, "n _"]]
     moments: tuple[Any, ...]
 
 
@@ -27,7 +28,7 @@ def extract(
 ) -> Features:
     """Run every image once through every stage, with the source statistics. on_images(k): k more images are through."""
 
-    def one_batch(images: jax.Array) -> tuple[list[jax.Array], tuple[Any, ...]]:
+    def one_batch(images: UInt8[Array, "b h w 3"]) -> tuple[list[Float[Array, "b _"]], tuple[Any, ...]]:
         x = backbone.preprocess.apply(images)
         pooled, _, moments = backbone.taps(weights.params, weights.stats, x, modes=BatchNormMode.OBSERVE)
         return pooled, moments
@@ -54,11 +55,11 @@ def _is_layer(node: Any) -> bool:
     return isinstance(node, dict) and "mean" in node
 
 
-def _raw_moments(layer: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def _raw_moments(layer: dict[str, Float[Array, "c"]]) -> dict[str, Float[Array, "c"]]:
     """Moments that add up over batches of one size: the mean and the mean square."""
     return {"mean": layer["mean"], "square": layer["var"] + jnp.square(layer["mean"])}
 
 
-def _central_moments(layer: dict[str, np.ndarray], batch_count: int) -> dict[str, np.ndarray]:
+def _central_moments(layer: dict[str, Float[np.ndarray, "c"]], batch_count: int) -> dict[str, Float[np.ndarray, "c"]]:
     mean = layer["mean"] / batch_count
     return {"mean": mean, "var": np.maximum(layer["square"] / batch_count - mean**2, 0.0)}

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 # Relative to the gradient at zero; tighter than any difference a validation score can see.
 _TOLERANCE = 3e-4
@@ -12,19 +13,21 @@ _MAX_ITERATIONS = 1000
 
 
 class Solution(NamedTuple):
-    """kernels: (strengths, channels, classes) and biases: (strengths, classes), for raw features; gradient: (strengths,), the
-    largest entry of the final gradient relative to that at zero; iterations: until all were below the tolerance."""
+    """One of each a strength s. kernels, biases: for raw features; gradient: the largest entry of the final gradient relative to
+    that at zero; iterations: until all were below the tolerance."""
 
-    kernels: np.ndarray
-    biases: np.ndarray
-    gradient: np.ndarray
+    kernels: Float32[np.ndarray, "s channels classes"]
+    biases: Float32[np.ndarray, "s classes"]
+    gradient: Float32[np.ndarray, "s"]
     iterations: int
 
 
-def fit(features: np.ndarray, labels: np.ndarray, classes: int, strengths: np.ndarray) -> Solution:
+def fit(
+    features: Float[np.ndarray, "n channels"], labels: Int[np.ndarray, "n"], classes: int, strengths: Float[np.ndarray, "s"]
+) -> Solution:
     """Minimises mean cross-entropy + strength / 2 * |kernel|^2 over standardised features, for each of `strengths`.
 
-    features: (n, channels) float32; labels: (n,) int; strengths: (s,) > 0.
+    labels: in [0, classes); strengths: > 0.
 
     Accelerated gradient descent (Nesterov 1983) with adaptive restart (O'Donoghue and Candes 2015), in the eigenbasis of the
     features' covariance, where the upper bound 1/2 * covariance on the softmax Hessian (Boehning 1992) is a diagonal: it gives a
@@ -56,20 +59,24 @@ def fit(features: np.ndarray, labels: np.ndarray, classes: int, strengths: np.nd
 
 
 class _Descent(NamedTuple):
-    """point, ahead: (r + 1, s, classes), the last row the bias; speed: (s, 1) Nesterov's t; gradient: (s,) relative."""
+    """point, ahead: the last row is the bias; speed: Nesterov's t; gradient: relative."""
 
-    point: jax.Array
-    ahead: jax.Array
-    speed: jax.Array
-    gradient: jax.Array
-    iteration: jax.Array
+    point: Float[Array, "r+1 s classes"]
+    ahead: Float[Array, "r+1 s classes"]
+    speed: Float[Array, "s 1"]
+    gradient: Float[Array, "s"]
+    iteration: Int32[Array, ""]
 
 
 @jax.jit
 def _descend(
-    rows: jax.Array, targets: jax.Array, spectrum: jax.Array, strengths: jax.Array, zero: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """rows: (n, r) in the eigenbasis; targets: (n, classes); spectrum: (r,); strengths: (s,); zero: (r + 1, s, classes).
+    rows: Float[Array, "n r"],
+    targets: Float[Array, "n classes"],
+    spectrum: Float[Array, "r"],
+    strengths: Float[Array, "s"],
+    zero: Float[Array, "r+1 s classes"],
+) -> tuple[Float[Array, "r s classes"], Float[Array, "s classes"], Float[Array, "s"], Int32[Array, ""]]:
+    """rows: in the eigenbasis. Returns kernels, biases, relative gradients and the number of iterations.
 
     The start is an argument and the products are plain matrices on purpose: XLA:CPU (jaxlib 0.10.2) multiplies a constant zero
     operand of a three-axis einsum wrongly, to NaN.
@@ -81,12 +88,12 @@ def _descend(
     decay = strengths[:, None] * jnp.append(jnp.ones_like(spectrum), 0.0)[:, None, None]
     precondition = 1 / (bound + decay)
 
-    def gradient_at(point: jax.Array) -> jax.Array:
+    def gradient_at(point: Float[Array, "rows s classes"]) -> Float[Array, "rows s classes"]:
         logits = (rows @ point.reshape(-1, columns)).reshape(n, -1, classes)
         error = jax.nn.softmax(logits) - targets[:, None]
         return (rows.T @ error.reshape(n, columns)).reshape(point.shape) / n + decay * point
 
-    def largest(gradient: jax.Array) -> jax.Array:
+    def largest(gradient: Float[Array, "rows s classes"]) -> Float[Array, "s"]:
         return jnp.max(jnp.abs(gradient), axis=(0, 2))
 
     start = largest(gradient_at(zero))
@@ -101,7 +108,7 @@ def _descend(
         ahead = point + (speed - 1) / faster * (point - now.point)
         return _Descent(point, ahead, faster, largest(gradient) / start, now.iteration + 1)
 
-    def unfinished(now: _Descent) -> jax.Array:
+    def unfinished(now: _Descent) -> Bool[Array, ""]:
         return (jnp.max(now.gradient) > _TOLERANCE) & (now.iteration < _MAX_ITERATIONS)
 
     ones = jnp.ones_like(strengths)

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from fteng.analysis.metrics import evaluate
 from fteng.data.prepare import Dataset
@@ -18,14 +19,14 @@ class Probe(NamedTuple):
     test; edge: the chosen strength is the last on the list, so a better one may lie beyond; gradient: how far from the optimum."""
 
     strength: float
-    head: dict[str, np.ndarray]
+    head: dict[str, Float[np.ndarray, "..."]]
     predictions: dict[str, Predictions]
     edge: bool
     gradient: float
 
 
-def fit_probe(features: np.ndarray, dataset: Dataset) -> Probe:
-    """features: (n, channels) of one tap. The strength with the least log loss on val is chosen: a proper score, less jumpy
+def fit_probe(features: Float[np.ndarray, "n channels"], dataset: Dataset) -> Probe:
+    """features: of one tap. The strength with the least log loss on val is chosen: a proper score, less jumpy
     than the metric that will decide; of equal ones the strongest."""
     train = dataset.splits["train"]
     solution = fit(features[train], dataset.labels[train], len(dataset.classes), STRENGTHS)
@@ -40,7 +41,13 @@ def fit_probe(features: np.ndarray, dataset: Dataset) -> Probe:
     return Probe(float(STRENGTHS[best]), head, predictions, edge, float(solution.gradient[best]))
 
 
-def _answers(features: np.ndarray, dataset: Dataset, split: str, kernel: np.ndarray, bias: np.ndarray) -> Predictions:
+def _answers(
+    features: Float[np.ndarray, "n channels"],
+    dataset: Dataset,
+    split: str,
+    kernel: Float[np.ndarray, "channels classes"],
+    bias: Float[np.ndarray, "classes"],
+) -> Predictions:
     rows = dataset.splits[split]
     return Predictions(dataset.ids[rows], dataset.groups[rows], dataset.labels[rows], features[rows] @ kernel + bias)
 

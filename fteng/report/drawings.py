@@ -1,5 +1,6 @@
 """Which figures a summary gives, and what each mark of them says on hover."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,14 +14,15 @@ Summary = Mapping[str, Any]
 
 
 class Drawings(NamedTuple):
-    """All figures; a section whose list is empty has nothing to draw yet. depth, probes, cost: (metric, drawings) each."""
+    """All figures; a section whose list is empty has nothing to draw yet. depth, probes: (metric, drawings) each."""
 
     depth: list[tuple[str, list[Markup]]]
     series: list[tuple[str, str]]
     probes: list[tuple[str, list[Markup]]]
     profile: list[Markup]
-    cost: list[tuple[str, list[Markup]]]
+    cost: list[Markup]
     differences: Markup | None
+    reliability: list[Markup]
 
 
 def draw(summary: Summary) -> Drawings:
@@ -39,8 +41,9 @@ def _draw(summary: Summary) -> Drawings:
         series=series,
         probes=[(metric, drawn) for metric in metrics if (drawn := _probes(summary, metric))],
         profile=_profile(summary),
-        cost=[(metric, drawn) for metric in metrics if (drawn := _cost(summary, metric))],
+        cost=_cost(summary),
         differences=_differences(summary),
+        reliability=_reliability(summary),
     )
 
 
@@ -122,9 +125,11 @@ def _profile(summary: Summary) -> list[Markup]:
     return drawn
 
 
-def _cost(summary: Summary, metric: str) -> list[Markup]:
-    best, drawn = view.recommended(summary), []
-    for key, title in (("seconds", "Time of a trial, seconds"), ("flops_per_example", "FLOPs of a training step per image")):
+def _cost(summary: Summary) -> list[Markup]:
+    """Of the metric that decides alone."""
+    best, metric, drawn = view.recommended(summary), summary["judge"]["metric"], []
+    costs = (("seconds", "Time of a trial, seconds", "~g"), ("flops_per_example", "FLOPs of a training step per image", "~s"))
+    for key, title, numbers in costs:
         marks = [
             mark
             for row in summary["depth_curve"]
@@ -134,7 +139,7 @@ def _cost(summary: Summary, metric: str) -> list[Markup]:
             )
         ]
         if marks:
-            drawn.append(figures.quality_against_cost(marks, metric=metric, cost=title))
+            drawn.append(figures.quality_against_cost(marks, metric=metric, cost=title, numbers=numbers))
     return drawn
 
 
@@ -161,3 +166,34 @@ def _differences(summary: Summary) -> Markup | None:
         marks.append(Mark(0, row["difference"], row["low"], row["high"], title, name=name))
     title = f"{words.capital(words.metric_name(choice['metric']))} against the best plan"
     return figures.differences(marks, title=title, margin=summary["judge"]["margin"])
+
+
+def _reliability(summary: Summary) -> list[Markup]:
+    """Before and, where a temperature was fitted, after, on the same axes."""
+    found = summary.get("calibration")
+    if found is None:
+        return []
+    shown = [("As trained", found["bins_before"])]
+    if found["bins_after"] is not None:
+        shown.append((f"After temperature {found['temperature']:.2f}", found["bins_after"]))
+    panels = [
+        (
+            title,
+            [
+                Mark(cell["forecast"], cell["observed"], None, None, _bin(cell), images=cell["images"])
+                for cell in bins
+                if cell["forecast"] is not None and cell["observed"] is not None
+            ],
+        )
+        for title, bins in shown
+    ]
+    shares = [share for _, marks in panels for mark in marks for share in (mark.at, mark.value)]
+    if not shares:
+        return []
+    high = math.ceil(10 * max(shares)) / 10
+    domain = min(math.floor(10 * min(shares)) / 10, high - 0.1), high
+    return [figures.reliability(marks, title=title, domain=domain) for title, marks in panels if marks]
+
+
+def _bin(cell: Mapping[str, Any]) -> str:
+    return f"{words.number(cell['images'], 'image')}: forecast {cell['forecast']:.3f}, came true {cell['observed']:.3f}"

@@ -23,7 +23,7 @@ class Mark(NamedTuple):
     """One dot, with what it says on hover as `title`.
 
     at: where it stands on the axis that is no score; value, low, high: the score and its interval (None: no interval);
-    name: its row or label; chosen: drawn with emphasis; series: decides the colour.
+    name: its row or label; chosen: drawn with emphasis; series: decides the colour; images: how many it stands for.
     """
 
     at: float
@@ -34,6 +34,7 @@ class Mark(NamedTuple):
     name: str = ""
     chosen: bool = False
     series: str = ""
+    images: int = 0
 
 
 def depth_curve(
@@ -53,7 +54,7 @@ def depth_curve(
     """
     depths = sorted({int(mark.at) for mark in marks})
     gap = spacing(depths, len(stages))
-    domain = _domain([*marks, *trials], chance)
+    domain = _domain(marks, trials, chance)
     names = {depth: stages[depth - 1] if 0 < depth <= len(stages) else "" for depth in depths}
     # The converter measures text in its own font, so its overlap test is too kind to names; 7 px a character is not.
     room = 850 * gap / (depths[-1] - depths[0] + 1.25 * gap)
@@ -95,7 +96,7 @@ def depth_curve(
 
 def probes(test: Sequence[Mark], val: Sequence[Mark], *, metric: str, stages: Sequence[str], chance: float | None) -> Markup:
     """Probe scores a tap, first stage on top: the test score with its interval, the validation score as a ring."""
-    domain = _domain([*test, *val], chance)
+    domain = _domain(test, val, chance)
     x, y = _score(alt.X("value:Q"), domain), _rows(stages)
     rings = _chart([mark._asdict() for mark in val]).mark_point(size=44, stroke=MUTED, strokeWidth=1.4, aria=True)
     dots = _chart([mark._asdict() for mark in test]).mark_point(size=60, filled=True, opacity=1, color=ACCENT, aria=True)
@@ -116,13 +117,16 @@ def profile(marks: Sequence[Mark], *, title: str, stages: Sequence[str]) -> Mark
     return _draw(bars.encode(x=x, y=_rows(stages), description=TITLE), title, width=290, height=_step(stages))
 
 
-def quality_against_cost(marks: Sequence[Mark], *, metric: str, cost: str) -> Markup:
-    """Score against one cost; each point carries its freeze depth. Logarithmic where costs differ more than 20-fold."""
+def quality_against_cost(marks: Sequence[Mark], *, metric: str, cost: str, numbers: str) -> Markup:
+    """Score against one cost; each point carries its freeze depth. Logarithmic where costs differ more than 20-fold.
+
+    numbers: the d3 format of the cost.
+    """
     costs = [mark.at for mark in marks]
     logarithmic = min(costs) > 0 and max(costs) > 20 * min(costs)
     scale = alt.Scale(type="log" if logarithmic else "linear", zero=False, nice=False, padding=24)
-    x = alt.X("at:Q").axis(alt.Axis(title=cost, format="~s", tickCount=5, grid=False, ticks=not logarithmic)).scale(scale)
-    y = _score(alt.Y("value:Q"), _domain(marks, None))
+    x = alt.X("at:Q").axis(alt.Axis(title=cost, format=numbers, tickCount=5, grid=False, ticks=not logarithmic)).scale(scale)
+    y = _score(alt.Y("value:Q"), _domain(marks, (), None))
     color = alt.when("datum.chosen").then(alt.value(ACCENT)).otherwise(alt.value(MUTED))
     rows = _chart([mark._asdict() for mark in marks])
     layers = [
@@ -152,6 +156,22 @@ def differences(marks: Sequence[Mark], *, title: str, margin: float) -> Markup:
     return _draw(alt.layer(*layers), title, width=270, height=alt.Step(28))
 
 
+def reliability(marks: Sequence[Mark], *, title: str, domain: tuple[float, float]) -> Markup:
+    """How often it came true against the forecast, a dot a bin, its area the images; the dashed line is what was promised."""
+    scale = alt.Scale(domain=list(domain), nice=False)
+    x, y = (
+        channel.axis(alt.Axis(title=title_, tickCount=5, format="~g", domain=False, ticks=False, labelFlush=False)).scale(scale)
+        for channel, title_ in ((alt.X("at:Q"), "forecast"), (alt.Y("value:Q"), "came true"))
+    )
+    size = alt.Size("images:Q").scale(domain=[0, max(mark.images for mark in marks)], range=[0, 90]).legend(None)
+    rows = _chart([mark._asdict() for mark in marks])
+    layers = [
+        _chart([{"at": end, "value": end} for end in domain]).mark_line(strokeDash=[4, 4], color=MUTED).encode(x=x, y=y),
+        rows.mark_point(filled=True, opacity=0.85, color=ACCENT, aria=True).encode(x=x, y=y, size=size, description=TITLE),
+    ]
+    return _draw(alt.layer(*layers), title, label=f"{title}: forecast against what came true", width=250, height=250)
+
+
 def spacing(depths: Sequence[int], stages: int) -> float:
     """The least distance of two freeze depths: what may stand beside a depth without reaching the next."""
     return min((right - left for left, right in itertools.pairwise(depths)), default=stages / 8)
@@ -159,7 +179,8 @@ def spacing(depths: Sequence[int], stages: int) -> float:
 
 def _chart(rows: Sequence[Mapping[str, Any]]) -> Any:
     # Altair generates its classes at run time from a schema; Any here keeps the calls above readable.
-    return alt.Chart(alt.InlineData(values=list(rows)))
+    # Altair copies a chart at each call: a list down to its numbers, a tuple not at all.
+    return alt.Chart(alt.InlineData(values=tuple(rows)))
 
 
 def _score(channel: Any, domain: tuple[float, float]) -> Any:
@@ -186,11 +207,12 @@ def _intervals(marks: Sequence[Mark], other: Any, color: Any, *, horizontal: boo
     return [rule.encode(color=color, **place)]
 
 
-def _domain(marks: Sequence[Mark], chance: float | None) -> tuple[float, float]:
-    """The range of the score axis: all scores and intervals, and chance unless it would press them into a third of the axis."""
+def _domain(marks: Sequence[Mark], more: Sequence[Mark], chance: float | None) -> tuple[float, float]:
+    """The range of the score axis: all scores and intervals, and chance unless it would press those of marks into a third."""
     found = [bound for mark in marks for bound in (mark.value, mark.low, mark.high) if bound is not None]
+    spread = max(max(found) - min(found), 0.01)
+    found += [mark.value for mark in more]
     low, high = min(found), max(found)
-    spread = max(high - low, 0.01)
     if chance is not None and low - 2 * spread <= chance <= high + 2 * spread:
         low, high = min(low, chance), max(high, chance)
     margin = 0.06 * max(high - low, 0.01)

@@ -39,7 +39,7 @@ def answer(summary: Summary) -> dict[str, Any]:
     )
     # Non-breaking spaces: a number stays with its interval and its unit.
     scored = words.interval(row["test"].get(metric), 2).replace(" ", "\u00a0")
-    tested = f"{words.metric_name(metric)} {scored} on {words.number(n, 'test image')}."
+    tested = f"{words.metric_name(metric)} {scored} on {view.size(summary, 'test')}."
     return {"headline": f"{what}: {tested}", "reason": words.capital(choice["reason"]), "sure": sure, "warnings": warnings}
 
 
@@ -107,7 +107,7 @@ def _cost_finding(summary: Summary) -> str:
     if row is None or full is None or row is full:
         return "Costs are of one trial; FLOPs are of one training step, divided by its images."
     told = [
-        f"{row['cost'][key] / full['cost'][key]:.2f} of the {text}"
+        f"{row['cost'][key] / full['cost'][key]:.2f} of the {text}" if row["cost"][key] else f"none of the {text}"
         for key, text in (("seconds", "time"), ("flops_per_example", "FLOPs"), ("optimizer_bytes", "optimizer memory"))
         if row["cost"].get(key) is not None and full["cost"].get(key)
     ]
@@ -135,6 +135,8 @@ def limits(summary: Summary) -> list[str]:
         if images == groups:
             text += " Every image counts as its own group, so images of one object or person would be taken for independent."
         found.append(text)
+    if summary.get("final") and summary.get("subgroups") == []:
+        found.append("Nothing is known about subgroups: the images state no sex, age, site or skin type of a few levels.")
     ended = view.ended(summary)
     seeds = {trial["seed"] for trial in ended}
     if seeds:

@@ -42,7 +42,7 @@ function csv(table) {
   // A cell that starts like a formula would be run by a spreadsheet; an apostrophe keeps it text. Numbers stay numbers.
   const safe = (text) => (/^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? "'" + text : text);
   // Where a cell says 2 min 6 s, the file gets the number.
-  const text = (cell) => (cell.tagName === "TD" && "k" in cell.dataset ? cell.dataset.k : cell.innerText.replaceAll("−", "-").trim());
+  const text = (cell) => (cell.tagName === "TD" && "k" in cell.dataset ? cell.dataset.k : cell.innerText.replaceAll("−", "-").replace(/\s+/g, " ").trim());
   const quote = (cell) => '"' + safe(text(cell)).replaceAll('"', '""') + '"';
   return [...table.rows].map((row) => [...row.cells].map(quote).join(",")).join("\r\n") + "\r\n";
 }

@@ -11,6 +11,8 @@ Summary = Mapping[str, Any]
 # What no page and no XML may hold: control characters and halves of surrogate pairs, as odd file names have them.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _SHOWN = 200
+# The audit's row that a sentence of the section on data rests on.
+_WHOLE_GROUPS = "no group stands on both sides of a split"
 
 
 def clean(value: Any) -> Any:
@@ -79,11 +81,12 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
     """The study in a few terms."""
     dataset, run = summary["dataset"], summary["run"]
     images = sum(sum(counts.values()) for counts in dataset["counts"].values())
+    grouped = words.count(images, sum(dataset["groups"].values()) or None).partition(" in ")[2]
     return [
         ("Backbone", summary["backbone"]),
         ("Stages", f"{len(summary['stages'])}"),
         ("Data", dataset["name"]),
-        ("Images", f"{images:,} at {dataset['image_size']} px"),
+        ("Images", f"{images:,}" + f" in {grouped}" * bool(grouped) + f" at {dataset['image_size']} px"),
         ("Classes", f"{len(dataset['classes']):,}"),
         ("Trials", f"{len(ended(summary)):,}"),
         ("Took", words.duration(run["seconds"])),
@@ -121,26 +124,58 @@ def cost_rows(summary: Summary) -> list[dict[str, Any]]:
     ]
 
 
+def size(summary: Summary, split: str) -> str:
+    """`539 test images in 210 groups`: what a figure of that split rests on."""
+    dataset = summary["dataset"]
+    kind = {"val": "validation"}.get(split, split)
+    return words.count(sum(dataset["counts"].get(split, {}).values()), dataset["groups"].get(split), kind)
+
+
 def split_rows(summary: Summary) -> dict[str, Any]:
-    """Images by class and split, with totals and groups."""
+    """Images by class and split, with totals and groups; a cell is (images, groups), groups None where they are not known."""
     dataset = summary["dataset"]
     splits = list(dataset["counts"])
-    rows = [(label, [dataset["counts"][split].get(label, 0) for split in splits]) for label in dataset["classes"]]
+    of_class = dataset.get("groups_of_class", {})
+    # Said once in a sentence where it holds for every image.
+    alone = of_class == dataset["counts"]
+    rows = [
+        (
+            label,
+            [(dataset["counts"][split].get(label, 0), None if alone else of_class.get(split, {}).get(label)) for split in splits],
+        )
+        for label in dataset["classes"]
+    ]
     totals = [sum(dataset["counts"][split].values()) for split in splits]
-    largest = max((count for _, counts in rows for count in counts), default=0) or 1
+    largest = max((images for _, cells in rows for images, _ in cells), default=0) or 1
     return {
         "splits": splits,
         "rows": rows,
         "totals": totals,
         "groups": [dataset["groups"].get(split) for split in splits],
+        "alone": alone,
         "largest": largest,
     }
 
 
 def left_out(summary: Summary) -> dict[str, Any]:
     """The images that were not used, the first 200 by name."""
-    rows = summary["dataset"]["left_out"]
+    return _first(summary["dataset"]["left_out"])
+
+
+def notes(summary: Summary) -> list[dict[str, Any]]:
+    """What was found in the data and what was done about it; of each note the first 200 images by name."""
+    return [
+        {"found": note["found"], "done": note["done"], "ids": _first(note["ids"])} for note in summary["dataset"].get("notes") or []
+    ]
+
+
+def _first(rows: Sequence[Any]) -> dict[str, Any]:
     return {"count": len(rows), "rows": rows[:_SHOWN], "hidden": max(0, len(rows) - _SHOWN)}
+
+
+def groups_are_whole(summary: Summary) -> bool | None:
+    """Whether the audit found every group on one side of the split; None where it did not look."""
+    return next((row["passed"] for row in summary["audit"] if row["check"] == _WHOLE_GROUPS), None)
 
 
 def trial_rows(summary: Summary, names: Sequence[str]) -> list[dict[str, Any]]:

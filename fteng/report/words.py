@@ -3,19 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fteng.analysis.metrics import METRICS
+
 UNDEFINED = "undefined"
-_METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auc": "ROC-AUC", "log_loss": "log loss"}
-_LOWER_IS_BETTER = ("log_loss",)
 
 
 def metric_name(metric: str) -> str:
     """`balanced_accuracy` as it stands in a sentence."""
-    return _METRICS.get(metric, metric.replace("_", " "))
+    return METRICS[metric].label if metric in METRICS else metric.replace("_", " ")
 
 
 def lower_is_better(metric: str) -> bool:
     """Whether a smaller value is the better one."""
-    return metric in _LOWER_IS_BETTER
+    return metric in METRICS and not METRICS[metric].higher_is_better
 
 
 def capital(text: str) -> str:
@@ -90,6 +90,12 @@ def p_value(p: float | None) -> str:
 def number(count: float, one: str, many: str = "") -> str:
     """`1 image`, `1,204 images`."""
     return f"{count:,.0f} {one if count == 1 else many or one + 's'}"
+
+
+def count(images: int, groups: int | None, kind: str = "") -> str:
+    """`539 test images in 210 groups`; without groups where every image is its own, or none are known."""
+    text = number(images, f"{kind} image".strip())
+    return text if groups in (None, images) else f"{text} in {number(groups, 'group')}"
 
 
 def plan(freeze_depth: int | None, tap: str, stages: Sequence[str], trained: Sequence[str], leaves: str = "all") -> str:

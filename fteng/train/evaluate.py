@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
 
 from fteng.backbones.backbone import Backbone
 from fteng.data.prepare import Dataset
@@ -13,21 +14,21 @@ from fteng.results import Predictions
 from fteng.train.feed import Feed
 from fteng.train.step import head_logits
 
-Forward = Callable[[Parameters, tuple[Any, ...], jax.Array], jax.Array]
+Forward = Callable[[Parameters, tuple[Any, ...], UInt8[Array, "b h w 3"]], Float[Array, "b classes"]]
 
 
 def make_forward(backbone: Backbone, end: int) -> Forward:
-    """The jitted (parameters, stats, images (b, h, w, 3) uint8) -> logits (b, classes), through the first `end` stages."""
+    """The jitted function from parameters, statistics and images to logits, through the first `end` stages."""
 
-    def forward(parameters: Parameters, stats: tuple[Any, ...], images: jax.Array) -> jax.Array:
+    def forward(parameters: Parameters, stats: tuple[Any, ...], images: UInt8[Array, "b h w 3"]) -> Float[Array, "b classes"]:
         y, _ = backbone.apply(parameters.stages, stats, backbone.preprocess.apply(images), stop=end)
         return head_logits(parameters.head, y)
 
     return jax.jit(forward)
 
 
-def batches(rows: np.ndarray, size: int) -> list[tuple[np.ndarray, int]]:
-    """(rows (size,), how many of them count): the last batch repeats its last row, so that all have one shape."""
+def batches(rows: Int[np.ndarray, "n"], size: int) -> list[tuple[Int[np.ndarray, "{size}"], int]]:
+    """(rows, how many of them count): the last batch repeats its last row, so that all have one shape."""
     padded = [rows[start : start + size] for start in range(0, len(rows), size)]
     return [(np.pad(part, (0, size - len(part)), mode="edge"), len(part)) for part in padded]
 

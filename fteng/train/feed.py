@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int, UInt8
 
 # Share of the device's free memory that the images may take; the rest is for activations.
 _SHARE_OF_DEVICE = 0.25
@@ -14,14 +15,14 @@ _HOST_BYTES = 1 << 30
 
 
 class Feed(NamedTuple):
-    """take(rows (b,) int) -> images (b, h, w, 3) uint8 on the device; where: one line that says how."""
+    """take: from rows to their images on the device; where: one line that says how."""
 
-    take: Callable[[np.ndarray], jax.Array]
+    take: Callable[[Int[np.ndarray, "b"]], UInt8[Array, "b h w 3"]]
     where: str
 
 
-def make_feed(images: np.ndarray) -> Feed:
-    """A feed of (n, h, w, 3) uint8 images."""
+def make_feed(images: UInt8[np.ndarray, "n h w 3"]) -> Feed:
+    """A feed of images."""
     budget = _budget_bytes()
     if images.nbytes <= budget:
         whole = jnp.asarray(images)
@@ -33,8 +34,8 @@ def make_feed(images: np.ndarray) -> Feed:
     )
 
 
-def epoch_order(labels: np.ndarray, *, seed: int, epoch: int, balanced: bool = False) -> np.ndarray:
-    """(n,) positions in `labels` (n,), an epoch's order; it depends on (seed, epoch) alone, so that a resumed trial sees the same
+def epoch_order(labels: Int[np.ndarray, "n"], *, seed: int, epoch: int, balanced: bool = False) -> Int[np.ndarray, "n"]:
+    """Positions in `labels`, an epoch's order; it depends on (seed, epoch) alone, so that a resumed trial sees the same
     batches. A permutation, or, balanced, n draws with replacement in which every class is equally likely."""
     rng = np.random.default_rng([seed, epoch])
     if not balanced:

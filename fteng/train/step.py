@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Float, Float32, Int32, Key, UInt8
 
 from fteng.backbones.backbone import Backbone, BatchNormMode, pool
 from fteng.backbones.flops import total_flops
@@ -79,10 +80,14 @@ def make_optimizer(mask: Parameters, recipe: TrainConfig) -> optax.GradientTrans
     return optax.masked(optax.chain(*parts), mask)
 
 
-def rate_schedule(recipe: TrainConfig, total_steps: int) -> optax.Schedule:
-    """Factor on the peak rate at a step: linear warm-up, then a half cosine to 0 (Loshchilov and Hutter 2017)."""
+def rate_factors(recipe: TrainConfig, total_steps: int) -> Float32[np.ndarray, "steps"]:
+    """Factor on the peak rate at each step: linear warm-up, then a half cosine to 0 (Loshchilov and Hutter 2017).
+
+    Reckoned outside the step, so that a study of another length needs no other program.
+    """
     warmup = round(recipe.warmup_fraction * total_steps)
-    return optax.schedules.warmup_cosine_decay_schedule(1.0 / (warmup + 1), 1.0, warmup, total_steps + 1)
+    schedule = optax.schedules.warmup_cosine_decay_schedule(1.0 / (warmup + 1), 1.0, warmup, total_steps + 1)
+    return np.asarray(schedule(np.arange(total_steps)), np.float32)
 
 
 def initial_state(
@@ -108,14 +113,23 @@ def _whole_stats(moving: tuple[Tree, ...], kept: tuple[Tree, ...]) -> tuple[Tree
 
 
 def make_step(
-    backbone: Backbone, plan: FreezePlan, mask: Parameters, recipe: TrainConfig, total_steps: int, shares: np.ndarray
+    backbone: Backbone,
+    plan: FreezePlan,
+    mask: Parameters,
+    recipe: TrainConfig,
+    shares: Float[np.ndarray, "classes"],
 ) -> Callable[..., TrainState]:
-    """The step of `Program.run`, not yet compiled; shares: (classes,) of the training images."""
+    """The step of `Program.run`, not yet compiled; shares: of the training images."""
     modes, boundary, end = batch_norm_modes(plan, recipe), plan.boundary, len(plan.stages)
-    optimizer, factor = make_optimizer(mask, recipe), rate_schedule(recipe, total_steps)
+    optimizer = make_optimizer(mask, recipe)
 
     def step(
-        state: TrainState, frozen: Frozen, images: jax.Array, labels: jax.Array, rate: jax.Array, key: jax.Array
+        state: TrainState,
+        frozen: Frozen,
+        images: UInt8[Array, "b h w 3"],
+        labels: Int32[Array, "b"],
+        rate: Float32[Array, ""],
+        key: Key[Array, ""],
     ) -> TrainState:
         augment_key, mixup_key = jax.random.split(jax.random.fold_in(key, state.step))
         x = backbone.preprocess.apply(augment(augment_key, images, recipe.augment))
@@ -131,7 +145,7 @@ def make_step(
             momentum=recipe.bn_momentum,
         )
 
-        def loss_of(trainable: Parameters) -> tuple[jax.Array, tuple[Tree, ...]]:
+        def loss_of(trainable: Parameters) -> tuple[Float[Array, ""], tuple[Tree, ...]]:
             parameters = partition.merge(trainable, frozen.parameters)
             y, new_stats = backbone.apply(
                 parameters.stages, stats, x, start=boundary, stop=end, modes=modes, momentum=recipe.bn_momentum
@@ -140,21 +154,22 @@ def make_step(
 
         (loss, new_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.trainable)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.trainable)
-        scale = -rate * factor(state.step)
-        trainable = jax.tree.map(lambda leaf, update: leaf + scale * update, state.trainable, updates)
+        trainable = jax.tree.map(lambda leaf, update: leaf - rate * update, state.trainable, updates)
         moving = tuple(None if old is None else new for old, new in zip(state.stats, new_stats, strict=True))
         return TrainState(state.step + 1, trainable, moving, optimizer_state, state.loss_sum + loss)
 
     return step
 
 
-def head_logits(head: Tree, features: jax.Array) -> jax.Array:
-    """(n, h, w, channels) or pooled (n, channels) activations -> (n, classes)."""
+def head_logits(head: Tree, features: Float[Array, "n h w channels"]) -> Float[Array, "n classes"]:
+    """The head (see `Parameters`) over the pooled activations of the last stage."""
     return pool(features) @ head["kernel"] + head["bias"]
 
 
-def balanced_loss(logits: jax.Array, targets: jax.Array, shares: np.ndarray, balance: str) -> jax.Array:
-    """Cross-entropy in nats over (n, classes) logits and target distributions; shares: (classes,) of the training images.
+def balanced_loss(
+    logits: Float[Array, "n classes"], targets: Float[Array, "n classes"], shares: Float[np.ndarray, "classes"], balance: str
+) -> Float[Array, ""]:
+    """Cross-entropy in nats over logits and target distributions; shares: of the training images.
 
     balance: `weights` counts each class as if all were equally frequent; `logits` adds the log shares to the logits, so that what
     the network itself says is balanced (Menon et al. 2021); `none` and `sampling` (done where batches are drawn) do nothing here.
@@ -181,15 +196,14 @@ def lower_step(
     plan: FreezePlan,
     mask: Parameters,
     recipe: TrainConfig,
-    total_steps: int,
-    shares: np.ndarray,
+    shares: Float[np.ndarray, "classes"],
     flops: Sequence[float],
     arguments: Sequence[Any],
 ) -> Lowered:
-    """Trace the step for the shapes of `arguments` (those of `Program.run`); shares: (classes,) of
-    the training images; flops: of each stage for one image."""
+    """Trace the step for the shapes of `arguments` (those of `Program.run`); shares: of the training images; flops: of
+    each stage for one image."""
     started = time.perf_counter()
-    step = make_step(backbone, plan, mask, recipe, total_steps, shares)
+    step = make_step(backbone, plan, mask, recipe, shares)
     lowered = jax.jit(step, donate_argnums=0).lower(*arguments)
     state, _, images = arguments[:3]
     head, end = 2.0 * state.trainable.head["kernel"].size, len(plan.stages)

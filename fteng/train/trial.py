@@ -24,7 +24,7 @@ from fteng.train.audit import audit_trial, check_compilations
 from fteng.train.checkpoint import Checkpoints, save_final
 from fteng.train.evaluate import Forward, predict
 from fteng.train.feed import Feed, epoch_order
-from fteng.train.step import Frozen, Program, TrainState, initial_state, whole
+from fteng.train.step import Frozen, Program, TrainState, initial_state, rate_factors, whole
 from fteng.trials import TrialSpec
 
 
@@ -151,7 +151,7 @@ def _train(
     if (restored := checkpoints.restore(state)) is not None:
         state, earlier, step = restored.state, restored.position["seconds"], int(restored.state.step)
     _cut_metrics(where.metrics, step)
-    rate, key = jnp.float32(spec.learning_rate), jax.random.key(spec.seed)
+    rates, key = np.float32(spec.learning_rate) * rate_factors(recipe, total), jax.random.key(spec.seed)
     labels = bench.dataset.labels.astype(np.int32)
     order, ordered, sampled_from = rows, -1, labels[rows]
     started = time.perf_counter()
@@ -165,7 +165,7 @@ def _train(
             drawn = epoch_order(sampled_from, seed=spec.seed, epoch=epoch, balanced=recipe.balance == "sampling")
             order, ordered = rows[drawn], epoch
         chosen = order[index * batch : (index + 1) * batch]
-        state = program.run(state, frozen, bench.feed.take(chosen), jnp.asarray(labels[chosen]), rate, key)
+        state = program.run(state, frozen, bench.feed.take(chosen), jnp.asarray(labels[chosen]), jnp.asarray(rates[step]), key)
         step += 1
         on_step(step)
         if step % per_epoch == 0:

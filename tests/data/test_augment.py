@@ -1,5 +1,3 @@
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +6,8 @@ from PIL import Image
 
 from fteng.data.augment import _sampling, augment, mixup
 
-IMAGES: Any = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), np.uint8)
+ON_DEVICE = jnp.asarray(IMAGES)
 
 
 def symmetries(image: np.ndarray) -> list[np.ndarray]:
@@ -22,23 +21,23 @@ def which(image: np.ndarray, views: list[np.ndarray]) -> int:
 
 
 def test_nothing_is_the_same_images():
-    assert augment(jax.random.key(0), IMAGES, ()) is IMAGES
+    assert augment(jax.random.key(0), ON_DEVICE, ()) is ON_DEVICE
 
 
 def test_flip_mirrors_about_half():
-    changed = np.asarray(augment(jax.random.key(1), IMAGES, ("flip",)))
+    changed = np.asarray(augment(jax.random.key(1), ON_DEVICE, ("flip",)))
     found = [which(new, [old, old[:, ::-1]]) for new, old in zip(changed, IMAGES, strict=True)]
     assert 16 < sum(found) < 48
 
 
 def test_dihedral_is_each_of_the_eight_symmetries():
-    changed = np.asarray(augment(jax.random.key(2), IMAGES, ("dihedral",)))
+    changed = np.asarray(augment(jax.random.key(2), ON_DEVICE, ("dihedral",)))
     found = [which(new, symmetries(old)) for new, old in zip(changed, IMAGES, strict=True)]
     assert set(found) == set(range(8))
 
 
 def test_shift_moves_each_image_by_itself_and_mirrors_the_edge():
-    changed = np.asarray(augment(jax.random.key(3), IMAGES, ("shift",)))
+    changed = np.asarray(augment(jax.random.key(3), ON_DEVICE, ("shift",)))
     padded = np.pad(IMAGES, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
     moves = {
         which(new, [padded[i, top : top + 8, left : left + 8] for top in range(3) for left in range(3)])
@@ -60,7 +59,7 @@ def test_crop_is_what_pillow_crops():
 
 
 def test_crop_and_colour_keep_a_constant_image_constant():
-    grey: Any = np.full((8, 16, 16, 3), 100, np.uint8)
+    grey = jnp.full((8, 16, 16, 3), 100, jnp.uint8)
     np.testing.assert_array_equal(augment(jax.random.key(0), grey, ("crop",)), grey)
     coloured = np.asarray(augment(jax.random.key(0), grey, ("colour",)))
     assert (coloured == coloured[:, :1, :1, :1]).all()
@@ -68,8 +67,8 @@ def test_crop_and_colour_keep_a_constant_image_constant():
 
 
 def test_mixup_mixes_labels_as_it_mixes_images():
-    targets: Any = np.eye(64, dtype=np.float32)
-    images: Any = np.arange(64, dtype=np.float32)[:, None, None, None] * np.ones((1, 2, 2, 3), np.float32)
+    targets = jnp.eye(64)
+    images = jnp.arange(64.0)[:, None, None, None] * jnp.ones((1, 2, 2, 3))
     mixed, shares = mixup(jax.random.key(0), images, targets, 0.4)
     np.testing.assert_allclose(np.asarray(shares).sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(np.asarray(mixed)[:, 0, 0, 0], np.asarray(shares) @ np.arange(64), rtol=1e-4, atol=1e-3)
@@ -79,7 +78,7 @@ def test_mixup_mixes_labels_as_it_mixes_images():
 @pytest.mark.parametrize("kind", ["flip", "dihedral", "shift", "crop", "colour"])
 def test_the_key_alone_decides_and_type_stays(kind: str):
     step = jax.jit(augment, static_argnames="kinds")
-    first, again, other = (np.asarray(step(jax.random.key(k), IMAGES, kinds=(kind,))) for k in (4, 4, 5))
+    first, again, other = (np.asarray(step(jax.random.key(k), ON_DEVICE, kinds=(kind,))) for k in (4, 4, 5))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
     assert first.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""launch/study.sbatch as SLURM runs it: a signal to the batch shell, then a requeue by name. scontrol is a stand-in that notes its call."""
+"""launch/study.sbatch as SLURM runs it: a signal to the batch shell, then a requeue by name; scontrol is a stand-in."""
 
 import os
 import signal

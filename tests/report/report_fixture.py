@@ -37,6 +37,8 @@ PARAMETERS = (
     717232,
     409600,
 )
+# A name nobody can break, at the end: it must not push the page aside.
+EVIL = "<script>alert('x')</script>\"&{{ 7*191 }}\u2028]]>" + "W" * 40
 _SHAPE = {0: 0.71, 4: 0.76, 8: 0.81, 12: 0.86, 16: 0.80, 18: 0.66}
 
 
@@ -79,6 +81,58 @@ def _cost(depth: int, rng: random.Random) -> dict[str, float]:
     }
 
 
+def _final(depth: int, seeds: int) -> dict[str, Any]:
+    more = {"average_precision": 0.913, "brier": 0.197, "ece": 0.061}
+    labels = {"average_precision": "average precision", "brier": "Brier score", "ece": "expected calibration error"}
+    labels |= {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "auc": "ROC-AUC", "log_loss": "log loss"}
+    scores = _intervals(_quality(depth), 0.031)
+    scores |= {name: {"value": value, "low": value - 0.02, "high": value + 0.02} for name, value in more.items()}
+    return {"images": 539, "groups": 360, "seeds": seeds, "metrics": scores, "labels": labels}
+
+
+def _calibration() -> dict[str, Any]:
+    sizes = [36, 36, 36, 36, 36, 36, 35, 37, 36, 36, 36, 36, 36, 36, 35]
+    forecast = [0.44 + 0.56 * (index / 14) ** 0.6 for index in range(15)]
+    return {
+        "temperature": 1.43,
+        "images": 539,
+        "before": {"ece": 0.061, "log_loss": 0.294, "brier": 0.197},
+        "after": {"ece": 0.022, "log_loss": 0.261, "brier": 0.189},
+        "bins_before": [{"images": n, "forecast": p, "observed": p - 0.09 * (1 - p)} for n, p in zip(sizes, forecast, strict=True)],
+        "bins_after": [
+            {"images": n, "forecast": p - 0.03, "observed": p - 0.04 + 0.01 * (index % 3)}
+            for index, (n, p) in enumerate(zip(sizes, forecast, strict=True))
+        ],
+    }
+
+
+def _level(level: str, classes: list[int], value: float | None, half: float | None = None, note: str = "") -> dict[str, Any]:
+    bounds = {"low": None, "high": None} if value is None or half is None else {"low": value - half, "high": value + half}
+    return (
+        {"level": level, "images": sum(classes), "groups": sum(classes) // 2, "classes": classes, "value": value}
+        | bounds
+        | {"note": note}
+    )
+
+
+def _site() -> dict[str, Any]:
+    rows = [
+        _level("mill A", [160, 80, 61], 0.871, 0.04),
+        _level("mill B", [100, 50, 52], 0.842, 0.055),
+        _level("mill C", [0, 0, 0], None, note="no image"),
+        _level("not stated", [10, 5, 21], 0.79, None, "too few groups for an interval"),
+    ]
+    return {"attribute": "site", "metric": "balanced_accuracy", "rows": rows}
+
+
+def _age() -> dict[str, Any]:
+    rows = [
+        _level("under 40", [200, 130, 134], 0.866, 0.034),
+        _level("60 and over", [70, 5, 0], None, note="balanced accuracy is undefined: a class has no image"),
+    ]
+    return {"attribute": "age", "metric": "balanced_accuracy", "rows": rows}
+
+
 def make_summary(
     depths: Sequence[int] = (0, 4, 8, 12, 16, 18),
     rates: Sequence[float] = (1e-3, 3e-4),
@@ -100,7 +154,20 @@ def make_summary(
                 "val": {"nominal": 180, "local": 90, "global": 90},
                 "test": {"nominal": 270, "local": 135, "global": 134},
             },
-            "groups": {"train": 900, "val": 360, "test": 539},
+            "groups": {"train": 600, "val": 240, "test": 360},
+            "groups_of_class": {
+                "train": {"nominal": 300, "local": 150, "global": 150},
+                "val": {"nominal": 120, "local": 60, "global": 60},
+                "test": {"nominal": 180, "local": 90, "global": 90},
+            },
+            "notes": [
+                {
+                    "found": "pairs of near-identical images",
+                    "done": "each pair forms one group",
+                    "ids": [f"local/roll_{index:04}.jpg" for index in range(14)],
+                },
+                {"found": "41 images without a roll number", "done": "each is its own group", "ids": []},
+            ],
             "left_out": [
                 {"id": "global/defect_0113.jpg", "reason": "cannot be read: image file is truncated (7 bytes not processed)"}
             ],
@@ -146,6 +213,12 @@ def make_summary(
                 "passed": True,
                 "value": 6,
                 "detail": "6 shapes, 6 compilations",
+            },
+            {
+                "check": "no group stands on both sides of a split",
+                "passed": True,
+                "value": 0,
+                "detail": "1,200 groups of 1,799 images",
             },
         ],
         "run": {
@@ -267,6 +340,47 @@ def make_summary(
             if depth != best
         ],
     }
+    summary |= {"final": _final(best, len(seeds)), "calibration": _calibration(), "subgroups": [_site(), _age()]}
     for row in [*summary["probes"], *summary["trials"], *summary["depth_curve"]]:
         row |= {split: _only(row[split], metrics) for split in ("val", "test")}
     return summary
+
+
+def make_hostile() -> dict[str, Any]:
+    """A study in which every name from outside tries to be markup, a script or a template."""
+    summary = make_summary(depths=(0, 12, 18), seeds=(0,), metrics=("balanced_accuracy",))
+    dataset = summary["dataset"]
+    for part in ("counts", "groups_of_class"):
+        dataset[part] = {split: {name + EVIL: n for name, n in counts.items()} for split, counts in dataset[part].items()}
+    summary["run"]["versions"] = {"jax" + EVIL: EVIL}
+    summary["run"]["config"][EVIL] = {EVIL: [EVIL]}
+    summary["run"]["seconds_by_phase"] = {EVIL: 1.0}
+    summary["groups"] = {EVIL: [EVIL]}
+    for part in (
+        "backbone",
+        "experiment",
+        "weights",
+        "stages",
+        "profile",
+        "probes",
+        "trials",
+        "depth_curve",
+        "recommendation",
+        "audit",
+        "final",
+        "subgroups",
+    ):
+        summary[part] = _spoil(summary[part])
+    for part in ("name", "classes", "left_out", "notes", "digest"):
+        dataset[part] = _spoil(dataset[part])
+    for part in ("command", "device", "cpu", "git", "started"):
+        summary["run"][part] += EVIL
+    return summary
+
+
+def _spoil(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {name: _spoil(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_spoil(item, key) for item in value]
+    return value + EVIL if isinstance(value, str) and key not in ("metric", "status") else value

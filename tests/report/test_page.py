@@ -13,16 +13,31 @@ from typing import Any
 
 import pytest
 from altair.utils import schemapi
-from report_fixture import METRICS, STAGES, make_summary
+from report_fixture import METRICS, STAGES, make_hostile, make_summary
 
 import fteng
 from fteng import report
-from fteng.report import drawings, view, words
+from fteng.report import drawings, final, view, words
 from fteng.report.__main__ import main
 
-SECTIONS = ("answer", "depth", "probes", "profile", "cost", "trials", "alternatives", "data", "audit", "reproduce", "limits")
+SECTIONS = (
+    "answer",
+    "depth",
+    "final",
+    "calibration",
+    "subgroups",
+    "probes",
+    "profile",
+    "cost",
+    "trials",
+    "alternatives",
+    "data",
+    "audit",
+    "reproduce",
+    "limits",
+)
+ALWAYS = tuple(name for name in SECTIONS if name not in ("final", "calibration", "subgroups"))
 JUDGED = ("balanced_accuracy",)
-EVIL = "<script>alert('x')</script>\"&{{ 7*191 }}\u2028]]>"
 
 
 class Page(HTMLParser):
@@ -74,9 +89,15 @@ def parsed(page: str) -> Page:
     return Page(page)
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of sentences: the figures are most of the time of a page."""
+    monkeypatch.setattr(drawings, "draw", lambda _: drawings.Drawings([], [], [], [], [], None, []))
+
+
 def test_says_the_answer_first(parsed: Page) -> None:
     before, _, after = parsed.text.partition(
-        "Freeze the first 12 of 18 stages and tune the rest: balanced accuracy 0.86 [0.83, 0.89] on 539 test images."
+        "Freeze the first 12 of 18 stages and tune the rest: balanced accuracy 0.86 [0.83, 0.89] on 539 test images in 360 groups."
     )
     assert after
     assert "Depth curve:" not in before
@@ -94,7 +115,8 @@ def test_is_well_formed(parsed: Page) -> None:
     assert parsed.wrong == []
     assert parsed.open == []
     headings = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch("h[1-6]", tag)]
-    assert headings == [1] + [2] * 10
+    # An answer, thirteen sections, and of the subgroups two tables.
+    assert headings == [1, 2, 2, 2, 2, 3, 3, *[2] * 9]
 
 
 def test_no_request_can_leave_it(page: str, parsed: Page) -> None:
@@ -112,12 +134,12 @@ def test_no_request_can_leave_it(page: str, parsed: Page) -> None:
 def test_tables_and_figures_speak(parsed: Page) -> None:
     tags = [tag for tag, _ in parsed.tags]
     assert all(attrs.get("scope") in ("row", "col", "rowgroup") for tag, attrs in parsed.tags if tag == "th")
-    assert tags.count("caption") == tags.count("table") == 8
+    assert tags.count("caption") == tags.count("table") == 13
     drawn = [attrs for tag, attrs in parsed.tags if tag == "svg" and "aria-hidden" not in attrs]
-    # Per metric two depth curves, the probes and two costs; two profiles; the differences.
-    assert len(drawn) == 5 * len(METRICS) + 3
+    # Per metric two depth curves and the probes; once two profiles, two costs, the differences, two of calibration.
+    assert len(drawn) == 3 * len(METRICS) + 7
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in drawn)
-    assert tags.count("figcaption") == tags.count("figure") == 5
+    assert tags.count("figcaption") == tags.count("figure") == 6
 
 
 def test_every_trial_is_a_dot_with_its_words(page: str) -> None:
@@ -139,31 +161,7 @@ def test_trial_that_diverged_has_no_score(parsed: Page) -> None:
 
 
 def test_names_from_the_data_are_text() -> None:
-    summary = make_summary(depths=(0, 12, 18), seeds=(0,), metrics=JUDGED)
-    dataset = summary["dataset"]
-    dataset["counts"] = {split: {name + EVIL: n for name, n in counts.items()} for split, counts in dataset["counts"].items()}
-    summary["run"]["versions"] = {"jax" + EVIL: EVIL}
-    summary["run"]["config"][EVIL] = {EVIL: [EVIL]}
-    summary["run"]["seconds_by_phase"] = {EVIL: 1.0}
-    summary["groups"] = {EVIL: [EVIL]}
-    for part in (
-        "backbone",
-        "experiment",
-        "weights",
-        "stages",
-        "profile",
-        "probes",
-        "trials",
-        "depth_curve",
-        "recommendation",
-        "audit",
-    ):
-        summary[part] = _spoil(summary[part])
-    for part in ("name", "classes", "left_out", "digest"):
-        dataset[part] = _spoil(dataset[part])
-    for part in ("command", "device", "cpu", "git", "started"):
-        summary["run"][part] += EVIL
-    page = report.render(summary)
+    page = report.render(make_hostile())
     hostile = Page(page)
     assert [tag for tag, _ in hostile.tags].count("script") == 1
     assert hostile.wrong == []
@@ -171,14 +169,6 @@ def test_names_from_the_data_are_text() -> None:
     # Once in every place that shows a name: it was not dropped, and not worked out as a template.
     assert hostile.text.count("{{ 7*191 }}") > 100
     assert "1337" not in hostile.text
-
-
-def _spoil(value: Any, key: str = "") -> Any:
-    if isinstance(value, dict):
-        return {name: _spoil(item, name) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_spoil(item, key) for item in value]
-    return value + EVIL if isinstance(value, str) and key not in ("metric", "status") else value
 
 
 def test_names_no_xml_may_hold() -> None:
@@ -214,14 +204,16 @@ def test_null_is_undefined_and_never_zero() -> None:
     assert "0.310 [" not in shown.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_judged_metric_undefined_everywhere() -> None:
     summary = make_summary(depths=(12,), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
     nothing = {"value": None, "low": None, "high": None}
     summary["depth_curve"][1]["test"]["balanced_accuracy"] = nothing
     shown = Page(report.render(summary))
-    assert "Freeze the first 12 of 18 stages and tune the rest: balanced accuracy undefined on 539 test images." in shown.text
+    assert "Freeze the first 12 of 18 stages and tune the rest: balanced accuracy undefined on 539 test images in" in shown.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_trial_only() -> None:
     shown = Page(report.render(make_summary(depths=(18,), rates=(1e-3,), seeds=(0,), metrics=JUDGED)))
     assert "Tune no stage; fit a linear classifier on the output of conv_head: balanced accuracy 0.66" in shown.text
@@ -233,7 +225,14 @@ def _unfinished() -> dict[str, Any]:
     summary = make_summary(metrics=JUDGED)
     for trial in summary["trials"]:
         trial |= {"status": "waiting", "note": "", "val": {}, "test": {}, "cost": None}
-    return summary | {"depth_curve": [], "audit": [], "recommendation": None}
+    nothing = {"depth_curve": [], "audit": [], "recommendation": None, "final": None, "calibration": None, "subgroups": []}
+    return summary | nothing
+
+
+def _without_curves() -> dict[str, Any]:
+    """A summary whose page draws no figure but the calibration, so that it is quick to make."""
+    summary = make_summary(metrics=JUDGED)
+    return _unfinished() | {"probes": [], "profile": []} | {name: summary[name] for name in ("final", "calibration", "subgroups")}
 
 
 def test_no_trial_yet_says_how_far_the_study_is() -> None:
@@ -241,7 +240,7 @@ def test_no_trial_yet_says_how_far_the_study_is() -> None:
     assert "No recommendation yet: no trial has finished. The study is under way: so far 0 of 24 trials ended" in shown.text
     assert "18 probes done" in shown.text
     assert "24 trials are planned" in shown.text
-    assert [name for name in shown.ids() if name in SECTIONS] == list(SECTIONS)
+    assert [name for name in shown.ids() if name in SECTIONS] == list(ALWAYS)
 
 
 def test_nothing_but_the_data_yet() -> None:
@@ -250,6 +249,7 @@ def test_nothing_but_the_data_yet() -> None:
     assert "nothing was checked" in shown.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_part_of_a_study_is_called_so() -> None:
     summary = make_summary(metrics=JUDGED)
     waiting = {
@@ -270,10 +270,11 @@ def test_part_of_a_study_is_called_so() -> None:
     assert "2 seeds a setting" in shown.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_probe_that_is_recommended() -> None:
     summary = make_summary(depths=(0, 12), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
     summary["recommendation"]["row"] = 0
-    scored = f"balanced accuracy {words.interval(summary['probes'][9]['test']['balanced_accuracy'], 2)} on 539 test images."
+    scored = f"balanced accuracy {words.interval(summary['probes'][9]['test']['balanced_accuracy'], 2)} on 539 test images"
     shown = Page(report.render(summary))
     assert f"Tune no stage; fit a linear classifier on the output of block9 and drop the 8 stages behind it: {scored}" in shown.text
     assert "it is 0.710 at freeze depth 0 (all tuned) and 0.860 at freeze depth 12 (up to block11)." in shown.text
@@ -290,6 +291,7 @@ def test_plans_of_one_name_stay_apart() -> None:
     assert "<title>linear classifier on block9 against the best plan: +0.000" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_broken_audit_stands_at_the_top() -> None:
     summary = make_summary(depths=(0, 18), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
     summary["audit"][1] |= {"passed": False, "value": 3}
@@ -297,7 +299,7 @@ def test_broken_audit_stands_at_the_top() -> None:
     shown = Page(report.render(summary))
     head, _, rest = shown.text.partition("Depth curve On the test")
     assert "the audit failed (statistics of kept batch norm are bit-equal)" in head
-    assert "3 of 4 checks passed" in rest
+    assert "4 of 5 checks passed" in rest
     assert "✗ fail" in rest
     assert "does not apply" in rest
 
@@ -338,24 +340,163 @@ def test_four_thousand_left_out_images_are_counted_and_some_named() -> None:
     assert "3,800 more images in summary.json" in shown.text
 
 
+def test_every_metric_of_the_plan_has_its_interval(parsed: Page) -> None:
+    assert "The recommended plan on 539 test images in 360 groups, mean of 2 seeds." in parsed.text
+    assert "bootstrap resamples of the groups. ROC-AUC and average precision set each class against the rest" in parsed.text
+    table = parsed.text.partition("Metric Test [interval]")[2].partition("Calibration:")[0]
+    assert table.startswith(" Balanced accuracy decided 0.860 [0.829, 0.891] Accuracy 0.872")
+    assert "Expected calibration error lower is better 0.061 [0.041, 0.081]" in table
+    assert "Brier score lower is better 0.197 [0.177, 0.217]" in table
+    assert "Average precision 0.913 [0.893, 0.933]" in table
+
+
+def test_operating_points_name_their_classes() -> None:
+    summary = _without_curves()
+    summary["dataset"] |= {"classes": ["benign", "malignant"]}
+    summary["dataset"]["counts"] = {split: {"benign": 9, "malignant": 3} for split in ("train", "val", "test")}
+    point = {"value": 0.61, "low": None, "high": None}
+    summary["final"]["metrics"] = {"sensitivity_at_specificity_95": point, "balanced_accuracy": point, "new_metric": point}
+    summary["final"]["labels"] = {"sensitivity_at_specificity_95": "sensitivity at 95 % specificity"}
+    summary["calibration"] |= {"temperature": 0.84}
+    shown = Page(report.render(summary))
+    assert "Sensitivity is the share of malignant that is found, specificity the share of benign." in shown.text
+    assert "Sensitivity at 95 % specificity 0.610 New metric 0.610 " in shown.text
+    assert "The probability of malignant against how often it came true, for the first seed." in shown.text
+    assert "is 0.84: the network is less sure of itself than it could be." in shown.text
+
+
+def test_calibration_says_what_the_temperature_does(page: str, parsed: Page) -> None:
+    assert "The temperature fitted on the validation images is 1.43: the network is too sure of itself." in parsed.text
+    assert "the expected calibration error on 539 test images falls from 0.061 to 0.022" in parsed.text
+    assert "Brier score 0.197 0.189" in parsed.text
+    assert "A dot stands for 35 to 37 of 539 test images" in parsed.text
+    for panel, first in (("As trained", "0.440, came true 0.390"), ("After temperature 1.43", "0.410, came true 0.400")):
+        drawn = page[page.index(f'aria-label="{panel}: forecast') :]
+        titles = re.findall("<title>([^<]*)</title>", drawn[: drawn.index("</svg>")])
+        assert len(titles) == 15
+        assert titles[0] == f"36 images: forecast {first}"
+
+
+@pytest.mark.parametrize(("accuracy", "said"), [(1.0, "every one is classified right"), (0.97, "there is none where every image")])
+def test_no_temperature_says_why(accuracy: float, said: str) -> None:
+    summary = make_summary(depths=(12,), rates=(1e-3,), seeds=(0,), metrics=(*JUDGED, "accuracy"))
+    for row in summary["depth_curve"]:
+        row["val"]["accuracy"] = {"value": accuracy, "low": accuracy, "high": accuracy}
+    summary["calibration"] |= {"temperature": None, "after": None, "bins_after": None}
+    assert final.calibration_finding(summary).startswith(f"No temperature could be fitted on the validation images: {said}")
+
+
+def test_without_a_temperature_there_is_no_after() -> None:
+    summary = _without_curves()
+    summary["calibration"] |= {"temperature": None, "after": None, "bins_after": None}
+    summary["calibration"]["bins_before"][3:] = [{"images": 0, "forecast": None, "observed": None}] * 12
+    page = report.render(summary)
+    shown = Page(page)
+    assert "After temperature" not in shown.text
+    assert "A dot stands for 36 of 539 test images" in shown.text
+    assert page.count("forecast against what came true") == 1
+
+
+def test_answers_that_are_all_sure_and_right_have_an_axis() -> None:
+    summary = _without_curves()
+    sure = [{"images": 539, "forecast": 1.0, "observed": 1.0}, *[{"images": 0, "forecast": None, "observed": None}] * 14]
+    summary["calibration"] |= {"temperature": None, "after": None, "bins_before": sure, "bins_after": None}
+    page = report.render(summary)
+    assert "<title>539 images: forecast 1.000, came true 1.000</title>" in page
+    assert ">0.9</text>" in page
+
+
+def test_answers_that_are_not_finite_have_no_diagram() -> None:
+    summary = _without_curves()
+    nothing = {"ece": None, "log_loss": None, "brier": None}
+    empty = [{"images": 36, "forecast": float("nan"), "observed": float("nan")}] * 15
+    summary["calibration"] |= {"temperature": None, "before": nothing, "after": None, "bins_before": empty, "bins_after": None}
+    page = report.render(summary)
+    assert "forecast against what came true" not in page
+    assert "Log loss undefined" in Page(page).text
+
+
+def test_subgroups_say_what_they_rest_on(parsed: Page) -> None:
+    table = parsed.text.partition("Body site Balanced accuracy by Body site")[2].partition("Probes:")[0]
+    assert "mill A 0.871 [0.831, 0.911] 301 150 61 global" in table
+    assert "mill C no image 0 0 –" in table
+    assert "not stated 0.790 too few groups for an interval 36 18 5 local" in table
+    assert "60 and over balanced accuracy is undefined: a class has no image 75 37 0 global" in table
+    assert "Differences between levels are not tested" in parsed.text
+
+
+def test_data_are_counted_in_images_and_groups(parsed: Page) -> None:
+    assert "nominal 450 in 300 groups 180 in 120 groups 270 in 180 groups 900" in parsed.text
+    assert "1,799 in 1,200 groups at 240 px" in parsed.text
+    assert "No group stands on both sides of a split: see the audit." in parsed.text
+    assert (
+        "pairs of near-identical images each pair forms one group 14 images local/roll_0000.jpg , local/roll_0001.jpg"
+        in parsed.text
+    )
+    assert "41 images without a roll number each is its own group –" in parsed.text
+
+
+def test_notes_name_the_first_images_of_many() -> None:
+    summary = _unfinished()
+    summary["dataset"]["notes"][0]["ids"] = [f"copy{index}.jpg" for index in range(4000)]
+    shown = Page(report.render(summary))
+    assert "4,000 images copy0.jpg" in shown.text
+    assert "copy199.jpg and 3,800 more images in summary.json" in shown.text
+
+
+@pytest.mark.parametrize("passed", [False, None])
+def test_whole_groups_are_claimed_only_where_they_were_checked(passed: bool | None) -> None:
+    summary = _unfinished()
+    summary["audit"] = [
+        {"check": "no group stands on both sides of a split", "passed": passed, "value": 3, "detail": "3 groups"},
+    ]
+    assert "No group stands on both sides of a split: see" not in Page(report.render(summary)).text
+
+
+def test_a_summary_of_an_older_version_lacks_only_its_sections() -> None:
+    summary = _without_curves()
+    for name in ("final", "calibration", "subgroups"):
+        del summary[name]
+    for name in ("notes", "groups_of_class"):
+        del summary["dataset"][name]
+    shown = Page(report.render(summary))
+    assert [name for name in shown.ids() if name in SECTIONS] == list(ALWAYS)
+    assert {attrs["href"] for tag, attrs in shown.tags if tag == "a"} == {f"#{name}" for name in ALWAYS}
+    assert "nominal 450 180 270 900" in shown.text
+    assert "about the data that a reader should know" not in shown.text
+
+
+def test_images_that_are_groups_are_said_so_once() -> None:
+    summary = _without_curves()
+    summary["dataset"] |= {"groups": {"train": 900, "val": 360, "test": 539}, "groups_of_class": summary["dataset"]["counts"]}
+    summary["subgroups"] = []
+    shown = Page(report.render(summary))
+    assert "here every image is its own" in shown.text
+    assert "nominal 450 180 270 900" in shown.text
+    assert "1,799 at 240 px" in shown.text
+    assert "Nothing is known about subgroups" in shown.text
+
+
 def test_same_summary_same_page() -> None:
     summary = make_summary(metrics=JUDGED)
     assert report.render(json.loads(json.dumps(summary))) == report.render(summary)
 
 
-def test_write_replaces_the_page_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_write_replaces_page_and_numbers_and_leaves_nothing_beside_them(tmp_path: Path) -> None:
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "index.html").write_text("old")
-    written = report.write(tmp_path / "report", _unfinished())
+    summary = _unfinished()
+    written = report.write(tmp_path / "report", summary)
     assert written.read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
+    assert json.loads((tmp_path / "report" / "summary.json").read_text(encoding="utf-8")) == json.loads(json.dumps(summary))
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["index.html", "summary.json"]
 
 
 def test_charts_hold_to_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
     # The page draws with the checks off; here each part of each chart is checked.
     monkeypatch.setattr(schemapi, "debug_mode", lambda _: nullcontext())
     drawn = drawings.draw(view.clean(make_summary(depths=(0, 12), seeds=(0,), metrics=JUDGED)))
-    assert len(drawn.depth) == len(drawn.probes) == len(drawn.cost) == 1
+    assert (len(drawn.depth), len(drawn.probes), len(drawn.cost), len(drawn.reliability)) == (1, 1, 2, 2)
 
 
 @pytest.mark.parametrize(

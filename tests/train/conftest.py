@@ -18,7 +18,7 @@ from fteng.train.compilations import count_compilations
 from fteng.train.evaluate import make_forward
 from fteng.train.feed import make_feed
 from fteng.train.step import compile_step, initial_state, lower_step
-from fteng.train.trial import Bench, class_shares, run_trial, steps_per_epoch
+from fteng.train.trial import Bench, class_shares, run_trial
 from fteng.trials import TrialSpec, study_context
 
 
@@ -38,11 +38,10 @@ class Lab(NamedTuple):
         mask = partition.trainable_mask(plan, parameters)
         state, frozen = initial_state(parameters, self.bench.stats[:end], mask, plan, recipe)
         rows = self.bench.dataset.splits["train"][: recipe.batch_size]
-        total = recipe.epochs * steps_per_epoch(len(self.bench.dataset.splits["train"]), recipe.batch_size)
         images, labels = self.bench.feed.take(rows), jnp.asarray(self.bench.dataset.labels[rows].astype(np.int32))
         shares = class_shares(self.bench.dataset)
         arguments = (state, frozen, images, labels, jnp.float32(0), jax.random.key(0))
-        return compile_step(lower_step(self.backbone, plan, mask, recipe, total, shares, self.flops, arguments))
+        return compile_step(lower_step(self.backbone, plan, mask, recipe, shares, self.flops, arguments))
 
     def spec(self, plan: FreezePlan, rate=1e-3, seed=0) -> TrialSpec:
         return TrialSpec(plan, rate, seed, study_context(self.config, weights_digest="w", data_digest="d"))

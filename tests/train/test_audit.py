@@ -62,9 +62,9 @@ def test_optimizer_state_of_frozen_leaves(lab, deep_plan, deep_program, whole):
 def test_gradients_through_the_frozen_prefix_cost_flops(lab, deep_program, monkeypatch):
     """What one logged norm over all gradients does: the whole backward pass is back."""
 
-    def make_wasteful(backbone, plan, mask, recipe, total_steps, shares):
+    def make_wasteful(backbone, plan, mask, recipe, shares):
         modes = batch_norm_modes(plan, recipe)
-        lean = step_before(backbone, plan, mask, recipe, total_steps, shares)
+        lean = step_before(backbone, plan, mask, recipe, shares)
 
         def run(state, frozen, images, labels, rate, key):
             parameters, stats = step.whole(state, frozen)

@@ -1,0 +1,120 @@
+"""The page in a real browser: it asks for nothing, the console is silent, nothing is pushed aside, every figure is drawn."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from report_fixture import make_hostile, make_summary
+
+from fteng import report
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
+pytestmark = pytest.mark.slow
+
+_INSTALL = Path(__file__).parents[2] / ".ci" / "browser"
+WIDTHS = (360, 1280, 1920)
+# What can be seen of a figure: its width, its height and how many marks it has; figures of a metric not chosen are not shown.
+_FIGURES = """() => [...document.querySelectorAll("figure")].map(figure => [...figure.querySelectorAll("svg[role=img]")]
+  .filter(svg => svg.checkVisibility())
+  .map(svg => ({width: svg.getBoundingClientRect().width, height: svg.getBoundingClientRect().height,
+                marks: svg.querySelectorAll("[data-tip]").length, name: svg.getAttribute("aria-label")})))"""
+_SIZES = """() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]"""
+# WCAG 2.2: (lighter + 0.05) / (darker + 0.05) of the relative luminances.
+_CONTRAST = """() => {
+  const style = getComputedStyle(document.body);
+  const light = text => {
+    const [r, g, b] = text.match(/[0-9.]+/g).slice(0, 3)
+      .map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  return [light(style.color), light(style.backgroundColor)];
+}"""
+
+
+class Seen(NamedTuple):
+    """A page that is open, and what it did so far."""
+
+    page: Any
+    requests: list[str]
+    said: list[str]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    installed = subprocess.run([_INSTALL], capture_output=True, text=True, check=False, timeout=240)
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip(f"no browser: {(installed.stderr.strip().splitlines() or ['chromium is missing'])[-1]}")
+    with playwright.sync_playwright() as driver:
+        # Without a sandbox, since the tests may run as root in a container that allows none.
+        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module", params=["made-up study", "hostile names"])
+def page_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    summary = make_summary(metrics=("balanced_accuracy", "log_loss")) if request.param == "made-up study" else make_hostile()
+    return report.write(tmp_path_factory.mktemp("report"), summary)
+
+
+@pytest.fixture
+def seen(browser: Any, page_file: Path, request: pytest.FixtureRequest) -> Iterator[Seen]:
+    width, scheme = request.param
+    with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
+        page = context.new_page()
+        found = Seen(page, [], [])
+        page.on("request", lambda asked: found.requests.append(asked.url))
+        page.on("console", lambda message: found.said.append(message.text))
+        page.on("pageerror", lambda error: found.said.append(str(error)))
+        page.on("dialog", lambda dialog: found.said.append(dialog.message))
+        page.goto(page_file.as_uri())
+        yield found
+
+
+@pytest.mark.parametrize("seen", [(width, scheme) for width in WIDTHS for scheme in ("light", "dark")], indirect=True)
+def test_page_is_whole(seen: Seen, page_file: Path, request: pytest.FixtureRequest) -> None:
+    scheme = request.node.callspec.params["seen"][1]
+    page = seen.page
+    page.evaluate("() => document.querySelectorAll('details').forEach(part => part.open = true)")
+    content, window = page.evaluate(_SIZES)
+    assert content <= window
+    chosen = page.locator(".chooser input")
+    for index in range(max(1, chosen.count())):
+        if chosen.count():
+            chosen.nth(index).check()
+        drawn = page.evaluate(_FIGURES)
+        # The depth curve, calibration, the probes, the profile, the costs, the differences.
+        assert [len(figure) for figure in drawn] == [1, 2, 1, 2, 2, 1]
+        for svg in (svg for figure in drawn for svg in figure):
+            assert svg["width"] > 200, svg
+            assert svg["height"] > 60, svg
+            assert svg["marks"], svg
+    ink, paper = page.evaluate(_CONTRAST)
+    assert (paper > ink) == (scheme == "light")
+    assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) > 7
+    assert seen.requests == [page_file.as_uri()]
+    assert seen.said == []
+
+
+@pytest.mark.parametrize("seen", [(1280, "light")], indirect=True)
+def test_page_answers(seen: Seen, page_file: Path) -> None:
+    page = seen.page
+    seeds = "() => [...document.querySelectorAll('.sortable tbody tr')].map(row => row.querySelector('th').dataset.k)"
+    planned = page.evaluate(seeds)
+    page.locator(".sortable thead button").first.click()
+    assert page.evaluate(seeds) == sorted(planned, key=int)
+    page.locator(".sortable thead button").first.click()
+    assert page.evaluate(seeds) == sorted(planned, key=int, reverse=True)
+    page.locator("#calibration [data-tip]").first.hover()
+    assert page.locator("#tip").inner_text().startswith("36 images: forecast 0.4")
+    with page.expect_download() as saved:
+        page.locator("#data .csv").first.click()
+    rows = saved.value.path().read_text(encoding="utf-8").splitlines()
+    assert rows[0] == '"Class","train","val","test","all"'
+    assert rows[1].endswith('"450 in 300 groups","180 in 120 groups","270 in 180 groups","900"')
+    assert all(url.startswith(("blob:", page_file.as_uri())) for url in seen.requests)
+    assert seen.said == []
