@@ -19,7 +19,7 @@ def _key(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float |
     return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
 
 
-@dataclass
+@dataclass(slots=True)
 class BackboneConfig:
     """The network and its weights."""
 
@@ -27,7 +27,7 @@ class BackboneConfig:
     weights: str = _key("package", "where its weights are: `package`, `random`, or the path of a .pth / .safetensors file")
 
 
-@dataclass
+@dataclass(slots=True)
 class DataConfig:
     """The images, how they become square, and how they are split."""
 
@@ -72,7 +72,7 @@ class DataConfig:
     cache_dir: str = _key("", "where prepared images are kept (default: $FTENG_CACHE, else ~/.cache/fteng)")
 
 
-@dataclass
+@dataclass(slots=True)
 class SweepConfig:
     """What is tried: every plan at every rate with every seed."""
 
@@ -83,10 +83,10 @@ class SweepConfig:
     leaves: tuple[str, ...] = _key(("all",), "which leaves of the trained stages train", choices=("all", "norm", "bias"))
     taps: tuple[str, ...] = _key(("last",), "stages whose output the head reads: stage or group names, `last`")
     learning_rates: tuple[float, ...] = _key((1e-3,), "peak learning rates; the best by validation stands for its depth", low=0)
-    seeds: tuple[int, ...] = _key((0,), "seeds of batch order, augmentation and head", low=0)
+    seeds: tuple[int, ...] = _key((0,), "seeds of batch order, augmentation and head", low=0, high=2**31 - 1)
 
 
-@dataclass
+@dataclass(slots=True)
 class TrainConfig:
     """The recipe, the same for all trials of a study."""
 
@@ -120,7 +120,7 @@ class TrainConfig:
     checkpoint_every: int = _key(50, "steps between checkpoints", low=1)
 
 
-@dataclass
+@dataclass(slots=True)
 class JudgeConfig:
     """How depths are compared."""
 
@@ -134,7 +134,7 @@ class JudgeConfig:
     resamples: int = _key(2000, "bootstrap resamples", low=100)
 
 
-@dataclass
+@dataclass(slots=True)
 class Config:
     """One study. `experiment` is free text for the report."""
 
@@ -229,8 +229,12 @@ def _checked(key: Key, value: Any) -> Any:
         if element is str:
             items = [part.strip() for item in items for part in str(item).split(",") if part.strip()]
         elif typing.get_origin(element) is tuple:
-            items = [(item,) if isinstance(item, str) else tuple(item) for item in items]
-            return tuple(items)
+            items = [(item,) if isinstance(item, str) else item for item in items]
+            if not all(isinstance(item, (list, tuple)) and all(isinstance(name, str) for name in item) for item in items):
+                raise UserError(
+                    f"{key.name}: got {value!r}, allowed: {type_name(key.type)}, for example (('stem',), ('block1', 'block2'))"
+                )
+            return tuple(tuple(item) for item in items)
         return tuple(_scalar(key, element, item) for item in items)
     return _scalar(key, key.type, value)
 

@@ -47,6 +47,9 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         print(f"fteng: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("fteng: stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 128 + signal.SIGINT
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
@@ -68,10 +71,12 @@ def parse(argv: Sequence[str]) -> schema.Config:
     try:
         rest = flags.FLAGS(list(argv))
         loaded = _CONFIG.value
-    except (flags.Error, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{' '.join(str(error.args[0] if error.args else error).split())}; see python -m fteng.main --help"
-        ) from None
+    except UserError:
+        raise
+    except Exception as error:  # a config file is a program: whatever it raises is the user's to mend
+        said = " ".join(str(error.args[0] if error.args else error).split())
+        kind = "" if isinstance(error, flags.Error) else f"the config file raises {type(error).__name__}: "
+        raise UserError(f"{kind}{said}; see python -m fteng.main --help") from None
     if rest[1:]:
         raise UserError(f"unexpected argument {rest[1]!r}; every setting is written --name=value, see python -m fteng.main --help")
     if type(loaded).__name__ == "_ErrorConfig":
@@ -157,6 +162,8 @@ def _stop_on_signal() -> Callable[[], bool]:
         nonlocal asked
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if not asked:
+            print("fteng: asked to stop; saving (Ctrl-C again leaves at once)", file=sys.stderr)
         asked = True
 
     signal.signal(signal.SIGTERM, handler)

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,6 +95,21 @@ def write_text(path: Path, text: str) -> None:
         Path(beside).replace(path)
     except BaseException:
         Path(beside).unlink(missing_ok=True)
+        raise
+
+
+def write_by(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a file beside, flush it to disk, rename: at any moment `path` is absent, old or whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The ending stays: numpy would add its own.
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write(beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
         raise
 
 

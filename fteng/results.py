@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fteng.errors import UserError
+
 
 class Predictions(NamedTuple):
     """The head's answers to one split, one row an image.
@@ -54,8 +56,11 @@ def write_predictions(path: Path, splits: dict[str, Predictions]) -> None:
 
 
 def read_predictions(path: Path) -> dict[str, Predictions]:
-    """The splits that `write_predictions` wrote. Raises OSError or pyarrow.ArrowInvalid on a missing or broken file."""
-    table = pq.read_table(path)
+    """The splits that `write_predictions` wrote. Raises UserError on a missing or broken file."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid):
+        raise UserError(f"{path} is missing or damaged; delete the folder {path.parent} and run the study again") from None
     splits = np.asarray(table["split"].to_pylist())
     ids, groups = np.asarray(table["id"].to_pylist()), np.asarray(table["group"].to_pylist())
     labels = table["label"].to_numpy()

@@ -1,7 +1,9 @@
 """A whole study, in the order of its life: weights, data, probes, trials, report. What is finished on disk is not done again."""
 
 import os
+import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from fteng.backbones.flops import stage_flops
 from fteng.backbones.weights import Weights
 from fteng.config import Config
 from fteng.data.prepare import Dataset, prepare
+from fteng.errors import UserError
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan
@@ -32,7 +35,7 @@ from fteng.train.compilations import count_compilations
 from fteng.train.evaluate import Forward, make_forward
 from fteng.train.feed import Feed, make_feed
 from fteng.train.step import Lowered, Program, compile_step, initial_state, lower_step
-from fteng.train.trial import Bench, class_shares, run_trial, steps_per_epoch
+from fteng.train.trial import Bench, Interrupted, class_shares, run_trial, steps_per_epoch
 from fteng.trials import TrialSpec, enumerate_trials, plans, study_context
 
 
@@ -53,6 +56,10 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
         ground = lay_ground(config, reporter)
     record.write_study(study, ground.config, _described(ground), command)
     _write_images(ground.dataset, study)
+    for spec in ground.specs:
+        # A kill after the result and before the clean-up leaves these behind.
+        if study.trial(spec.id).result.exists() and study.trial(spec.id).running.exists():
+            shutil.rmtree(study.trial(spec.id).running)
     pending = [spec for spec in ground.specs if not study.trial(spec.id).result.exists()]
     probed = (study.probes / "result.json").exists()
     if probed and not pending:
@@ -63,7 +70,7 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
     flops = stage_flops(ground.backbone, ground.weights, ground.config.data.image_size)
     if not probed:
         with clock.phase("probes"):
-            _probe_every_tap(ground, study, feed, flops, reporter)
+            _probe_every_tap(ground, study, feed, flops, reporter, should_stop)
     try:
         if pending:
             _run_trials(ground, study, feed, flops, pending, reporter, should_stop, clock)
@@ -96,9 +103,8 @@ def _write_images(dataset: Dataset, study: StudyPaths) -> None:
     for name, rows in dataset.splits.items():
         split[rows] = name
     label = np.array(dataset.classes)[dataset.labels]
-    beside = study.images.with_suffix(".part")
-    write_images(beside, {"id": dataset.ids, "group": dataset.groups, "label": label, "split": split, **dataset.extra})
-    beside.replace(study.images)
+    columns = {"id": dataset.ids, "group": dataset.groups, "label": label, "split": split, **dataset.extra}
+    paths.write_by(study.images, lambda path: write_images(path, columns))
 
 
 def _say_left_out(dataset: Dataset, reporter: Reporter) -> None:
@@ -122,11 +128,26 @@ def _described(ground: Ground) -> dict[str, Any]:
     }
 
 
-def _probe_every_tap(ground: Ground, study: StudyPaths, feed: Feed, flops: Sequence[float], reporter: Reporter) -> None:
+def _probe_every_tap(
+    ground: Ground,
+    study: StudyPaths,
+    feed: Feed,
+    flops: Sequence[float],
+    reporter: Reporter,
+    should_stop: Callable[[], bool],
+) -> None:
     """One pass, then a linear classifier a tap; written last: result.json."""
     reporter.phase("features", len(ground.dataset.labels))
     size = ground.config.train.batch_size
-    features = extract(ground.backbone, ground.weights, ground.dataset, feed, size, lambda count: reporter.advance(count))
+
+    def on_images(count: int) -> None:
+        reporter.advance(count)
+        if should_stop():
+            raise Interrupted("nothing: the probes, which start anew,")
+
+    began = time.perf_counter()
+    features = extract(ground.backbone, ground.weights, ground.dataset, feed, size, on_images)
+    pass_seconds = time.perf_counter() - began
     reporter.phase("probes", len(features.taps))
     rows, heads = [], {}
     study.probes.mkdir(parents=True, exist_ok=True)
@@ -136,9 +157,11 @@ def _probe_every_tap(ground: Ground, study: StudyPaths, feed: Feed, flops: Seque
         seconds = time.perf_counter() - started
         write_predictions(study.probes / f"{stage}.parquet", found.predictions)
         heads |= {f"{stage}/{name}": values for name, values in found.head.items()}
-        rows.append(probe.record(stage, index, found, sum(flops[: index + 1]), seconds))
+        # The network up to the tap is paid for too, by its share of the pass.
+        share = sum(flops[: index + 1]) / sum(flops)
+        rows.append(probe.record(stage, index, found, sum(flops[: index + 1]), seconds + share * pass_seconds))
         reporter.advance(1, stage)
-    np.savez(study.probes / "heads.npz", **heads)
+    paths.write_by(study.probes / "heads.npz", lambda path: np.savez(path, **heads))
     rows_of_profile = profile(ground.backbone.stages, ground.weights.stats, features.moments)
     paths.write_json(study.probes / "result.json", {"probes": rows, "profile": rows_of_profile})
 
@@ -164,6 +187,9 @@ def _run_trials(
         {"backbone": ground.backbone.name, "weights": ground.weights.digest},
         should_stop,
         count_compilations(),
+        jax.tree.map(np.array, (ground.weights.params, ground.weights.stats)),
+        record.versions() | {"git": record.git_revision()},
+        reporter.say,
     )
     with clock.phase("compile"):
         programs = _compile(ground, feed, flops, pending, heads, reporter)
@@ -205,8 +231,11 @@ def _heads(ground: Ground, study: StudyPaths) -> dict[str, Any]:
     if ground.config.train.head_init == "zero":
         channels = dict(zip(ground.backbone.stages, ground.backbone.channels, strict=True))
         return {tap: {"kernel": jax.numpy.zeros((channels[tap], classes)), "bias": jax.numpy.zeros(classes)} for tap in taps}
-    with np.load(study.probes / "heads.npz", allow_pickle=False) as file:
-        return {tap: {name: jax.numpy.asarray(file[f"{tap}/{name}"]) for name in ("kernel", "bias")} for tap in taps}
+    try:
+        with np.load(study.probes / "heads.npz", allow_pickle=False) as file:
+            return {tap: {name: jax.numpy.asarray(file[f"{tap}/{name}"]) for name in ("kernel", "bias")} for tap in taps}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        raise UserError(f"{study.probes}/heads.npz is damaged; delete the folder {study.probes} and run the same command") from None
 
 
 def _compile(

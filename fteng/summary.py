@@ -11,8 +11,9 @@ import numpy as np
 from fteng import paths
 from fteng.analysis.bootstrap import group_weights, interval
 from fteng.analysis.calibration import apply_temperature, fit_temperature, reliability
+from fteng.analysis.compare import delong
 from fteng.analysis.metrics import METRICS, applicable, evaluate
-from fteng.analysis.recommend import Candidate, recommend
+from fteng.analysis.recommend import Candidate, best_rate, recommend
 from fteng.analysis.subgroups import table
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
@@ -62,7 +63,7 @@ def collect(workdir: Path) -> dict[str, Any]:
         "trials": [_trial(row, results.get(row["id"])) for row in record["trials"]],
         "depth_curve": [],
         "recommendation": None,
-        "audit": [*_audit(results.values()), *_split_audit(study)],
+        "audit": [*_audit(results.values()), *_version_audit(results.values()), *_split_audit(study)],
         "judge": {name: judge_config[name] for name in ("metric", "margin", "confidence", "resamples")},
         "run": _run(record),
         "chance": {},
@@ -76,13 +77,18 @@ def collect(workdir: Path) -> dict[str, Any]:
     some = next(iter(answers.values()))
     weights = {split: group_weights(some[split].groups, judge_config["resamples"], zlib.crc32(split.encode())) for split in some}
     judge = _Judge(judge_config["metric"], judge_config["margin"], judge_config["confidence"], weights)
-    rows = [*_tuned(study, results, judge), _best_probe(probed["probes"], answers, judge)]
-    summary["probes"] = [row | {"test": _intervals([answers[row["tap"]]["test"]], "test", judge)} for row in probed["probes"]]
-    summary["depth_curve"] = [row.entry for row in rows]
-    summary["recommendation"] = _recommendation(rows, judge)
+    rows = [*_tuned(study, results, judge), *_probed(probed["probes"], answers, judge)]
+    choice = _recommendation(rows, judge)
+    shown = _shown(rows, None if choice is None else choice["row"], judge)
+    summary["probes"] = [
+        row | {"test": rows_of.entry["test"]} for row, rows_of in zip(probed["probes"], rows[-len(probed["probes"]) :], strict=True)
+    ]
+    summary["depth_curve"] = [rows[index].entry for index in shown]
+    summary["audit"] += _probe_audit(probed["probes"])
     summary["chance"] = _chance(some["test"])
-    if summary["recommendation"] is not None:
-        chosen = rows[summary["recommendation"]["row"]].candidate
+    if choice is not None:
+        chosen = rows[choice["row"]].candidate
+        summary["recommendation"] = choice | {"row": shown.index(choice["row"])}
         summary["final"] = _final(chosen, judge)
         summary["calibration"] = _calibration(chosen)
         summary["subgroups"] = _subgroups(study, chosen, judge, judge_config["resamples"])
@@ -142,8 +148,11 @@ def _tuned(study: StudyPaths, results: Mapping[str, Any], judge: _Judge) -> list
             plans.setdefault(key, {}).setdefault(result["learning_rate"], []).append(result)
     rows = []
     for (tap, depth, stages, leaves), rates in plans.items():
-        rate, trials = _best_rate(rates, judge.metric)
-        answers = [read_predictions(study.trial(trial["id"]).predictions) for trial in trials]
+        read = {rate: [read_predictions(study.trial(trial["id"]).predictions) for trial in found] for rate, found in rates.items()}
+        rate = best_rate({rate: [seed["val"] for seed in seeds] for rate, seeds in read.items()}, judge.metric)
+        if rate is None:
+            continue
+        trials, answers = rates[rate], read[rate]
         cost = {name: float(np.mean([trial["cost"][name] for trial in trials])) for name in trials[0]["cost"]}
         label = _label(tap, depth, stages, leaves)
         entry = {
@@ -161,38 +170,37 @@ def _tuned(study: StudyPaths, results: Mapping[str, Any], judge: _Judge) -> list
     return sorted(rows, key=lambda row: (len(row.entry["trainable_stages"]), row.entry["label"]))
 
 
-def _best_rate(rates: Mapping[float, list[dict[str, Any]]], metric: str) -> tuple[float, list[dict[str, Any]]]:
-    """Only rates with the most finished seeds compete: a rate at which one seed diverged is not a rate to recommend."""
-    most = max(len(trials) for trials in rates.values())
-    full = {rate: trials for rate, trials in rates.items() if len(trials) == most}
-    sign = 1 if METRICS[metric].higher_is_better else -1
-    rate = max(full, key=lambda rate: (sign * np.mean([trial["val"][metric] for trial in full[rate]]), -rate))
-    return rate, full[rate]
+def _probed(probes: Sequence[Mapping[str, Any]], answers: Mapping[str, Mapping[str, Predictions]], judge: _Judge) -> list[_Row]:
+    """The probe of every tap as a candidate: nothing is tuned, and the network ends there."""
+    rows = []
+    for probe in probes:
+        label = f"linear classifier on {probe['tap']}"
+        entry = {
+            "freeze_depth": probe["stage_index"] + 1,
+            "tap": probe["tap"],
+            "leaves": "all",
+            "trainable_stages": [],
+            "label": label,
+            "learning_rate": None,
+            "seeds": 1,
+            "trials": [],
+            "cost": probe["cost"],
+        }
+        rows.append(_row(label, entry, [dict(answers[probe["tap"]])], probe["cost"]["flops_per_example"], judge))
+    return rows
 
 
-def _best_probe(
-    probes: Sequence[Mapping[str, Any]],
-    answers: Mapping[str, Mapping[str, Predictions]],
-    judge: _Judge,
-) -> _Row:
-    """The tap whose probe is best on val, as one candidate: nothing is tuned, and the network ends there."""
+def _shown(rows: Sequence[_Row], chosen: int | None, judge: _Judge) -> list[int]:
+    """Which rows stand in the depth curve: all that were tuned, the best probe on val, and what is recommended."""
     sign = 1 if METRICS[judge.metric].higher_is_better else -1
-    scored = [row for row in probes if row["val"].get(judge.metric) is not None]
-    best = max(scored or probes, key=lambda row: sign * (row["val"].get(judge.metric) or 0))
-    index = best["stage_index"]
-    label = f"linear classifier on {best['tap']}"
-    entry = {
-        "freeze_depth": index + 1,
-        "tap": best["tap"],
-        "leaves": "all",
-        "trainable_stages": [],
-        "label": label,
-        "learning_rate": None,
-        "seeds": 1,
-        "trials": [],
-        "cost": best["cost"],
-    }
-    return _row(label, entry, [dict(answers[best["tap"]])], best["cost"]["flops_per_example"], judge)
+
+    def score(index: int) -> float:
+        value = rows[index].entry["val"][judge.metric]["value"]
+        return -np.inf if value is None else sign * value
+
+    probes = [index for index, row in enumerate(rows) if not row.entry["trials"]]
+    kept = {index for index, row in enumerate(rows) if row.entry["trials"]} | {max(probes, key=score)}
+    return sorted(kept | ({chosen} if chosen is not None else set()))
 
 
 def _row(label: str, entry: dict[str, Any], answers: Sequence[Mapping[str, Predictions]], flops: float, judge: _Judge) -> _Row:
@@ -228,6 +236,7 @@ def _recommendation(rows: Sequence[_Row], judge: _Judge) -> dict[str, Any] | Non
         entry = rows[usable[item.index]].entry
         numbers = {name: _defined(getattr(item, name)) for name in ("score", "difference", "low", "high", "bound", "p")}
         same = {name: entry[name] for name in ("freeze_depth", "tap", "leaves", "trainable_stages", "label")}
+        numbers["delong_p"] = _delong_p(candidates[item.index], candidates[found.best], judge.metric)
         alternatives.append(same | numbers | {"verdict": item.verdict})
     same = {name: chosen[name] for name in ("freeze_depth", "tap", "leaves", "trainable_stages", "label", "learning_rate")}
     return same | {
@@ -292,7 +301,18 @@ def _age_band(text: str) -> str:
         age = float(text)
     except ValueError:
         return ""
+    if not np.isfinite(age):
+        return ""
     return "under 40" if age < 40 else "40 to 59" if age < 60 else "60 and over"
+
+
+def _delong_p(candidate: Candidate, best: Candidate, metric: str) -> float | None:
+    """A check of p that knows neither groups nor seeds nor corrections: first seeds, two classes, each image a group of its own."""
+    one, other = candidate.val[0], best.val[0]
+    if metric != "auc" or one.logits.shape[1] != 2 or len(np.unique(one.groups)) < len(one.groups):
+        return None
+    first, second = (answers.logits[:, 1] - answers.logits[:, 0] for answers in (one, other))
+    return _defined(delong(one.labels, first, second).p)
 
 
 def _defined(value: float) -> float | None:
@@ -312,8 +332,28 @@ def _audit(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         passed = None if verdicts[None] == len(found) else verdicts[False] == 0
         judged = len(found) - verdicts[None]
         detail = f"{verdicts[True]} of {judged} trials pass; the largest: {worst['detail']}"
+        detail = detail if judged else f"does not apply to any of {len(found)} trials: {worst['detail']}"
         rows.append({"check": name, "passed": passed, "value": worst["value"], "detail": detail})
     return rows
+
+
+def _version_audit(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A study may be continued after an update; the same bits can then not be promised."""
+    made_by = Counter(", ".join(f"{name} {version}" for name, version in result["provenance"].items()) for result in results)
+    if not made_by:
+        return []
+    detail = "; ".join(f"{count} trials by {what}" for what, count in made_by.most_common())
+    return [
+        {"check": "all trials ran under the same versions", "passed": len(made_by) == 1, "value": len(made_by), "detail": detail}
+    ]
+
+
+def _probe_audit(probes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For the reader to weigh: no failure, but a better strength may lie beyond the list, or a fit stopped early."""
+    edge = [row["tap"] for row in probes if row["l2_at_edge"]]
+    worst = max(row["relative_gradient"] for row in probes)
+    detail = f"at the edge: {', '.join(edge) or 'none'}; largest gradient left, relative to the start: {worst:.1e}"
+    return [{"check": "probes whose L2 strength is the first or last tried", "passed": None, "value": len(edge), "detail": detail}]
 
 
 def _split_audit(study: StudyPaths) -> list[dict[str, Any]]:

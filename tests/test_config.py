@@ -100,3 +100,17 @@ def test_command_line_errors_are_one_line(arguments, says):
 def test_help_names_every_key():
     text = main.help_text()
     assert all(key.name in text for key in every_key())
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [("    config.train.epoch = 3", "AttributeError: "), ("    1 / 0", "ZeroDivisionError: "), ("  indent(", "Error")],
+)
+def test_a_config_file_with_a_mistake_is_one_line(tmp_path, body, says):
+    file = tmp_path / "mistaken.py"
+    file.write_text(f"from fteng.config import Config\n\n\ndef get_config():\n    config = Config()\n{body}\n    return config\n")
+    command = [sys.executable, "-m", "fteng.main", f"--config={file}", "--workdir=x"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 2, run.stderr
+    assert says in run.stderr
+    assert run.stderr.count("\n") == 1

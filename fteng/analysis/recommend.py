@@ -218,7 +218,7 @@ def _reason(
             f" it is at most {max(-row.bound, 0):.3f} worse, within the margin of {sample.margin:g}."
         )
     elif not rivals:
-        text = f"{top}, and nothing shallower was tried."
+        text = f"{top}, and nothing that trains less, or ends earlier, was tried."
     elif sample.units < _FEWEST_GROUPS:
         few = f"with {sample.units} groups to go by nothing can be shown to be as good"
         text = f"{top}; {few}, so the best itself is recommended."

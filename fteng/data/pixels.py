@@ -22,6 +22,7 @@ from fteng.errors import UserError
 # Raised when what decode makes of a record changes: old arrays are then made anew.
 _VERSION = 2
 _IMAGES_AT_A_TIME = 256
+_ROWS_LOOKED_AT = 256
 # What is wrong with one file; any other error of the system is not the file's.
 _FILE_ERRORS = {None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENOTDIR}
 
@@ -86,14 +87,22 @@ def _fingerprint(record: Record) -> list[Any]:
 
 
 def _find(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
-    """The array prepared before and what is known of it, if it is whole."""
+    """The array prepared before and what is known of it, if it is whole: of the right size, and rows spread over all of it have the
+    pixels they had. Damage of single rows between those can go unseen; to hash everything would cost what the cache saves."""
     if not (folder / "meta.json").exists():
         return None
-    meta = paths.read_json(folder / "meta.json")
-    file, shape = folder / "images.bin", tuple(meta["shape"])
+    try:
+        meta = paths.read_json(folder / "meta.json")
+        file, shape, digests = folder / "images.bin", tuple(meta["shape"]), meta["sha256"]
+    except (UserError, KeyError, TypeError):
+        return None
     if not file.exists() or file.stat().st_size != int(np.prod(shape)):
         return None
-    return np.memmap(file, np.uint8, "r", shape=shape), meta
+    images = np.memmap(file, np.uint8, "r", shape=shape)
+    looked_at = np.unique(np.linspace(0, len(images) - 1, _ROWS_LOOKED_AT).astype(int))
+    if any(pixel_digest(images[row]) != digests[row] for row in looked_at.tolist()):
+        return None
+    return images, meta
 
 
 def _decode_all(
@@ -124,6 +133,9 @@ def _decode_all(
             progress(min(start + len(part), len(records)), len(records))
     if not digests:
         raise UserError(f"data: none of {len(records)} files is a readable image; the first: {': '.join(unreadable[0])}")
+    with beside.open("rb") as file:
+        # Before the rename: meta.json vouches for these bytes, also after a power cut.
+        os.fsync(file.fileno())
     beside.replace(folder / "images.bin")
     shape = [len(digests), settings.size, settings.size, 3]
     meta = {"shape": shape, "unreadable": unreadable, "sha256": digests, "settings": settings._asdict()}

@@ -1,4 +1,4 @@
-"""Train, val and test: stratified by label, never through a group, and stable when images are added."""
+"""Train, val and test: every class in each, shares met on average, never through a group, and stable when images are added."""
 
 import hashlib
 from collections import Counter, defaultdict

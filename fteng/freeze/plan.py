@@ -56,7 +56,7 @@ def stage_set_plan(stages: Sequence[str], trained: Iterable[str], leaves: str = 
 
 def parse_freeze_depth(text: str, stages: Sequence[str], groups: Mapping[str, Sequence[str]]) -> int:
     """A number, `all`, or a stage or group name (frozen up to and with it), as a freeze depth. Raises UserError."""
-    if text.isdigit():
+    if text.removeprefix("-").isdigit():
         depth = int(text)
     elif text == "all":
         depth = len(stages)

@@ -53,7 +53,8 @@ def _answers(
 
 
 def record(tap: str, index: int, probe: Probe, flops_per_example: float, seconds: float) -> dict[str, Any]:
-    """One entry of `probes/result.json`. flops_per_example: of the network up to the tap; seconds: to fit, features given."""
+    """One entry of `probes/result.json`. flops_per_example: of the network up to the tap; seconds: to fit, and of
+    the pass over the images up to the tap."""
     trained = sum(part.size for part in probe.head.values())
     cost = {"flops_per_example": flops_per_example, "seconds": seconds, "optimizer_bytes": 0, "trainable_parameters": trained}
     return {

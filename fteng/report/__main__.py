@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         where = paths.StudyPaths(workdir).report
         print(report.write(where, collected))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"fteng: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -1,6 +1,7 @@
 """Checkpoints of one trial with Orbax: what trains, its optimizer, where the trial stands. The frozen part is named, not kept."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,11 +35,23 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(preservation_policy=preservation_policy.LatestN(2), save_root_metadata=False)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
-    def restore(self, template: Tree) -> Restored | None:
-        """The newest checkpoint in the structure of `template` (arrays or shapes), or None where there is none."""
-        step = self._manager.latest_step()
-        if step is None:
-            return None
+    def restore(self, template: Tree, say: Callable[[str], None]) -> Restored | None:
+        """The newest whole checkpoint in the structure of `template` (arrays or shapes), or None where there is none.
+
+        One that cannot be read is passed over for the one before, and `say` is told so.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                return self._restore_step(step, template)
+            except UserError:
+                raise
+            except Exception as error:
+                kind = type(error).__name__
+                say(f"{self._folder}: the checkpoint of step {step} is damaged ({kind}); going on from the one before, or anew")
+                self._manager.delete(step)
+        return None
+
+    def _restore_step(self, step: int, template: Tree) -> Restored:
         names = _names(template)
         abstract = dict(zip(names, map(ocp.utils.to_shape_dtype_struct, jax.tree.leaves(template)), strict=True))
         restored = self._manager.restore(

@@ -36,7 +36,9 @@ class Bench(NamedTuple):
     """What the trials of a study share: data, weights, recipe and how to stop.
 
     initial: stage parameters and statistics of the whole backbone, never changed; frozen_name: (backbone, weights digest) for
-    checkpoints; should_stop: asked after every step; compilations: programs compiled so far in this process.
+    checkpoints; should_stop: asked after every step; compilations: programs compiled so far in this process; source: host copies of
+    stages and stats, made before any training, for the audit; provenance: versions and revision, kept with each result; say: a line
+    for the user.
     """
 
     dataset: Dataset
@@ -47,10 +49,14 @@ class Bench(NamedTuple):
     frozen_name: dict[str, str]
     should_stop: Callable[[], bool]
     compilations: Callable[[], int]
+    source: tuple[tuple[Any, ...], tuple[Any, ...]]
+    provenance: dict[str, str]
+    say: Callable[[str], None]
 
 
 class Ending(NamedTuple):
-    """How training ended: the state, seconds it took over all its lives, and the step at which the loss was lost, if it was."""
+    """How training ended: the state, seconds of its steps over all its lives (evaluation and compilation left out), and the step at
+    which the loss was lost, if it was."""
 
     state: TrainState
     seconds: float
@@ -99,12 +105,14 @@ def run_trial(
     finally:
         checkpoints.close()
     result = spec.record() | {"steps": int(ending.state.step), "cost": _cost(bench, program, ending)}
+    result |= {"provenance": bench.provenance}
     if ending.diverged_at is None:
         predictions = {split: judge(ending.state, split) for split in ("val", "test")}
-        checks = audit_trial(spec.plan, bench.recipe, program, before, whole(ending.state, frozen), ending.state.optimizer)
+        source = (Parameters(bench.source[0][:end], head), bench.source[1][:end])
+        checks = audit_trial(spec.plan, bench.recipe, program, source, whole(ending.state, frozen), ending.state.optimizer)
         checks.append(check_compilations(bench.compilations() - compiled_before, first_of_shape))
         broken = [f"{check.check}: {check.detail}" for check in checks if check.passed is False and check.fatal]
-        write_predictions(where.predictions, predictions)
+        paths.write_by(where.predictions, lambda path: write_predictions(path, predictions))
         save_final(where.final, {"trainable": ending.state.trainable, "stats": ending.state.stats})
         result |= {split: evaluate(answers) for split, answers in predictions.items()}
         result |= {"audit": [check.record() for check in checks]}
@@ -148,7 +156,7 @@ def _train(
     batch, per_epoch = _batch(bench), steps_per_epoch(len(rows), recipe.batch_size)
     total = per_epoch * recipe.epochs
     earlier, step = 0.0, 0
-    if (restored := checkpoints.restore(state)) is not None:
+    if (restored := checkpoints.restore(state, bench.say)) is not None:
         state, earlier, step = restored.state, restored.position["seconds"], int(restored.state.step)
     _cut_metrics(where.metrics, step)
     rates, key = np.float32(spec.learning_rate) * rate_factors(recipe, total), jax.random.key(spec.seed)
@@ -156,8 +164,10 @@ def _train(
     order, ordered, sampled_from = rows, -1, labels[rows]
     started = time.perf_counter()
 
+    judging = 0.0
+
     def seconds() -> float:
-        return earlier + time.perf_counter() - started
+        return earlier + time.perf_counter() - started - judging
 
     while step < total:
         epoch, index = divmod(step, per_epoch)
@@ -172,7 +182,9 @@ def _train(
             loss = float(state.loss_sum) / per_epoch
             if not math.isfinite(loss):
                 return Ending(state, seconds(), step)
+            before_judging = time.perf_counter()
             line = {"step": step, "epoch": epoch + 1, "loss": loss, "val": evaluate(judge(state, "val"))}
+            judging += time.perf_counter() - before_judging
             with where.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line, allow_nan=False) + "\n")
             state = state._replace(loss_sum=jnp.float32(0.0))
@@ -194,6 +206,13 @@ def _cut_metrics(path: Path, step: int) -> None:
     """Drop the lines that a killed run wrote after the checkpoint we go on from; they will be written again."""
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines()
-        # A kill can cut the last line short; it is later than any checkpoint.
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        kept = [line for line in lines if _step_of(line) <= step]
         paths.write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def _step_of(line: str) -> float:
+    """Of a line of metrics; one that a kill cut short is later than any checkpoint."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return math.inf

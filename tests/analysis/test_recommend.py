@@ -51,7 +51,7 @@ def test_among_perfect_depths_the_shallowest_is_the_best_even_on_few_images() ->
     candidates = [_candidate(depth, [as_predictions(labels, (labels - 0.5) * (depth + 1))]) for depth in range(5)]
     found = recommend(candidates, "auc", 0.01, 0.95, group_weights(np.arange(30), 200, seed=0))
     assert found.index == 4
-    assert "nothing shallower was tried" in found.reason
+    assert "nothing that trains less, or ends earlier, was tried" in found.reason
     # 15 groups a class without a fault do not show that there is at most one in a hundred.
     assert found.comparisons[0].bound == pytest.approx(-(1 - 0.05 ** (1 / 15)))
     assert found.comparisons[0].verdict == "unclear"

@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import warnings
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_splits_of_a_stored_data_set_are_kept(tmp_path: Path):
     assert {name: len(rows) for name, rows in dataset.splits.items()} == {"train": 7, "val": 8, "test": 8}
     assert {id_.split("-")[0] for id_ in dataset.ids[dataset.splits["val"]].tolist()} == {"validation"}
     with pytest.raises(UserError, match=r"a ClassLabel called 'kind', it has image \(Image\), label \(ClassLabel\)"):
-        read_stored(DataConfig(**{**vars(config), "label_column": "kind"}))
+        read_stored(dataclasses.replace(config, label_column="kind"))
 
 
 def test_a_format_that_needs_tensorflow_is_refused(tmp_path: Path):

@@ -26,7 +26,7 @@ def test_depth_by_number_or_name(text, depth):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("5", "allowed: 0"), ("blok1", "did you mean block1"), ("xyz", "allowed: stem"), ("-1", "no stage")]
+    ("text", "says"), [("5", "allowed: 0"), ("blok1", "did you mean block1"), ("xyz", "allowed: stem"), ("-1", "allowed: 0")]
 )
 def test_a_wrong_depth_says_what_is_allowed(text, says):
     with pytest.raises(UserError, match=says):

@@ -568,5 +568,5 @@ def test_no_study_is_one_line(tmp_path: Path) -> None:
     done = _command(str(tmp_path / "nowhere"))
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        f"error: no study in {tmp_path / 'nowhere'}: study.json is missing; give the --workdir of a run of python -m fteng.main"
+        f"fteng: no study in {tmp_path / 'nowhere'}: study.json is missing; give the --workdir of a run of python -m fteng.main"
     ]

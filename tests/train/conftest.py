@@ -77,6 +77,9 @@ def lab() -> Lab:
         name,
         lambda: False,
         count_compilations(),
+        (weights.params, weights.stats),
+        {},
+        print,
     )
     rng = np.random.default_rng(0)
     head = {"kernel": jnp.asarray(rng.normal(0, 0.01, (1280, 10)), jnp.float32), "bias": jnp.zeros(10)}

@@ -59,7 +59,7 @@ def test_optimizer_state_of_frozen_leaves(lab, deep_plan, deep_program, whole):
     assert checks["optimizer state is of trainable leaves only"].passed is False
 
 
-def test_gradients_through_the_frozen_prefix_cost_flops(lab, deep_program, monkeypatch):
+def test_gradients_through_the_frozen_prefix_cost_flops(lab, deep_plan, deep_program, monkeypatch):
     """What one logged norm over all gradients does: the whole backward pass is back."""
 
     def make_wasteful(backbone, plan, mask, recipe, shares):
@@ -79,12 +79,12 @@ def test_gradients_through_the_frozen_prefix_cost_flops(lab, deep_program, monke
 
         return run
 
-    assert audit.check_flops(deep_program).passed
+    assert audit.check_flops(deep_plan, deep_program).passed
     step_before = step.make_step
     monkeypatch.setattr(step, "make_step", make_wasteful)
     # A short network, which compiles soon: five stages, the last one tuned.
     head = {"kernel": jnp.zeros((lab.backbone.channels[4], 10)), "bias": jnp.zeros(10)}
     plan = prefix_plan(lab.backbone.stages[:5], 4)
-    check = audit.check_flops(lab.program(plan, head=head))
+    check = audit.check_flops(plan, lab.program(plan, head=head))
     assert check.passed is False
     assert check.value > 1.2

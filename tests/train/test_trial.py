@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 
@@ -89,9 +90,27 @@ def test_every_kind_of_plan_passes_its_audit(lab, tmp_path, make, arguments):
 
 def test_statistics_follow_the_freeze(lab, deep_plan, tmp_path):
     """`batch` moves the statistics of trained stages; those of frozen ones stay, bit for bit."""
-    recipe = type(lab.bench.recipe)(**vars(lab.bench.recipe) | {"bn_trained": "batch"})
+    recipe = dataclasses.replace(lab.bench.recipe, bn_trained="batch")
     bench = lab.bench._replace(recipe=recipe)
     result = lab.run(lab.spec(deep_plan), lab.program(deep_plan, recipe), TrialPaths(tmp_path), bench=bench)
     kept = next(check for check in result["audit"] if "batch norm" in check["check"])
     assert kept["passed"] is True
     assert "16 stages" in kept["detail"]
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(lab, deep_plan, deep_program, tmp_path):
+    spec, told = lab.spec(deep_plan), []
+    whole = TrialPaths(tmp_path / "whole")
+    lab.run(spec, deep_program, whole)
+    where = TrialPaths(tmp_path / "damaged")
+    asked = itertools.count(1)
+    with pytest.raises(Interrupted):
+        lab.run(spec, deep_program, where, bench=lab.bench._replace(should_stop=lambda: next(asked) >= 3))
+    newest = where.running / "3"
+    for file in (path for path in newest.rglob("*") if path.is_file() and path.stat().st_size > 100):
+        file.write_bytes(file.read_bytes()[:10])
+    seen: list[int] = []
+    lab.run(spec, deep_program, where, bench=lab.bench._replace(say=told.append), on_step=seen.append)
+    assert seen[0] == 3
+    assert "step 3 is damaged" in told[0]
+    assert outcome(where) == outcome(whole)
