@@ -29,15 +29,22 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one rate, one seed, one epoch")
     quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as folder:
-        rows = _measure(Path(folder), _QUICK if quick else ())
+        rows, curve = _measure(Path(folder), _QUICK if quick else ())
     table = Table("what", "value", "unit", "goal")
     for row in rows:
         table.add_row(row["what"], f"{row['value']:.2f}", row["unit"], row["goal"])
     Console().print(table)
-    print(f"record: {write_record('demo-quick' if quick else 'demo', rows)}")
+    found = Table("plan", "test, mean over seeds", "seconds a trial", "trained parameters")
+    for row in curve:
+        score, mark = row["test"], " (recommended)" if row["recommended"] else ""
+        bounds = f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+        found.add_row(row["plan"] + mark, bounds, f"{row['seconds']:.1f}", f"{row['trainable_parameters']:,.0f}")
+    Console().print(found)
+    print(f"record: {write_record('demo-quick' if quick else 'demo', [*rows, *curve])}")
 
 
-def _measure(folder: Path, flags: tuple[str, ...]) -> list[dict[str, Any]]:
+def _measure(folder: Path, flags: tuple[str, ...]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What it costs, and the depth curve that it buys."""
     first = _run(folder / "first", folder / "cache", flags)
     again = _run(folder / "first", folder / "cache", flags)
     warm = _run(folder / "warm", folder / "cache", (*flags, "--config.train.epochs=1"))
@@ -53,8 +60,7 @@ def _measure(folder: Path, flags: tuple[str, ...]) -> list[dict[str, Any]]:
         ("all trials", phases["trials"], "s", ""),
         ("--help, best of 3", help_seconds, "s", "< 1"),
     ]
-    detail = {"n": 1, "trials": first["trials"], "recommended": first["recommended"], "test": first["test"]}
-    return [{"what": what, "value": value, "unit": unit, "goal": goal} | detail for what, value, unit, goal in rows]
+    return [{"what": what, "value": value, "unit": unit, "goal": goal, "n": 1} for what, value, unit, goal in rows], first["curve"]
 
 
 def _run(workdir: Path, cache: Path, flags: tuple[str, ...]) -> dict[str, Any]:
@@ -63,14 +69,18 @@ def _run(workdir: Path, cache: Path, flags: tuple[str, ...]) -> dict[str, Any]:
     seconds = _seconds(command, {"FTENG_CACHE": str(cache)})
     summary = json.loads((workdir / "report" / "summary.json").read_text(encoding="utf-8"))
     choice, run = summary["recommendation"], summary["run"]
-    return {
-        "seconds": seconds,
-        "peak_bytes": run["peak_bytes"],
-        "phases": run["seconds_by_phase"],
-        "trials": len(summary["trials"]),
-        "recommended": choice["label"],
-        "test": summary["depth_curve"][choice["row"]]["test"][choice["metric"]],
-    }
+    curve = [
+        {
+            "plan": row["label"],
+            "recommended": index == choice["row"],
+            "test": row["test"][choice["metric"]],
+            "learning_rate": row["learning_rate"],
+            "seconds": row["cost"]["seconds"],
+            "trainable_parameters": row["cost"]["trainable_parameters"],
+        }
+        for index, row in enumerate(summary["depth_curve"])
+    ]
+    return {"seconds": seconds, "peak_bytes": run["peak_bytes"], "phases": run["seconds_by_phase"], "curve": curve}
 
 
 def _seconds(command: list[str], environment: dict[str, str]) -> float:
