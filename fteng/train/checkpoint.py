@@ -1,6 +1,7 @@
 """Checkpoints of one trial with Orbax: what trains, its optimizer, where the trial stands. The frozen part is named, not kept."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +11,11 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from fteng.errors import UserError
+from fteng.freeze import partition
 
 Tree = Any
+# Beside the arrays: their index, and what else the trial writes.
+_SPARE_BYTES = 1 << 20
 
 
 class Restored(NamedTuple):
@@ -65,6 +69,7 @@ class Checkpoints:
 
     def save(self, step: int, state: Tree, position: dict[str, Any]) -> None:
         """Start to write `state` and `position` in the background."""
+        _check_room(self._folder, state)
         flat = dict(zip(_names(state), jax.tree.leaves(state), strict=True))
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(flat), position=ocp.args.JsonSave({**position, "frozen": self._frozen})
@@ -85,6 +90,7 @@ class Checkpoints:
 
 def save_final(folder: Path, tree: Tree) -> None:
     """Write the end of a trial, over what a killed run may have left there. Raises UserError when the disk is full."""
+    _check_room(folder.parent, tree)
     flat = dict(zip(_names(tree), jax.tree.leaves(tree), strict=True))
     with _one_line(folder), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder.absolute(), flat, force=True)
@@ -97,6 +103,16 @@ def restore_final(folder: Path, template: Tree) -> Tree:
     with ocp.StandardCheckpointer() as checkpointer:
         flat = checkpointer.restore(folder.absolute(), abstract)
     return jax.tree.unflatten(jax.tree.structure(template), [flat[name] for name in names])
+
+
+def _check_room(folder: Path, tree: Tree) -> None:
+    """Raises UserError where `tree` would not fit: once Orbax runs into a full disk, its writers print a traceback each."""
+    needed, free = partition.size_bytes(tree) + _SPARE_BYTES, shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"the disk of {folder} is full: a checkpoint needs {needed >> 20} MiB, {free >> 20} MiB are free; finished trials and"
+            " the last whole checkpoint are kept: make room and run the same command again"
+        )
 
 
 class _one_line:  # noqa: N801 - reads as a phrase in a with statement
