@@ -36,7 +36,7 @@ class _Judge(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A plan at its best rate, or the best probe: a candidate, and its row on the page."""
+    """A plan at its best rate, or a tap's probe: a candidate, and its row on the page."""
 
     candidate: Candidate
     entry: dict[str, Any]

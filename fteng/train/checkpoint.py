@@ -96,15 +96,6 @@ def save_final(folder: Path, tree: Tree) -> None:
         checkpointer.save(folder.absolute(), flat, force=True)
 
 
-def restore_final(folder: Path, template: Tree) -> Tree:
-    """What `save_final` wrote, in the structure of `template` (arrays or shapes)."""
-    names = _names(template)
-    abstract = dict(zip(names, map(ocp.utils.to_shape_dtype_struct, jax.tree.leaves(template)), strict=True))
-    with ocp.StandardCheckpointer() as checkpointer:
-        flat = checkpointer.restore(folder.absolute(), abstract)
-    return jax.tree.unflatten(jax.tree.structure(template), [flat[name] for name in names])
-
-
 def _check_room(folder: Path, tree: Tree) -> None:
     """Raises UserError where `tree` would not fit: once Orbax runs into a full disk, its writers print a traceback each."""
     needed, free = partition.size_bytes(tree) + _SPARE_BYTES, shutil.disk_usage(folder).free

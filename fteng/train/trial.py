@@ -162,9 +162,7 @@ def _train(
     rates, key = np.float32(spec.learning_rate) * rate_factors(recipe, total), jax.random.key(spec.seed)
     labels = bench.dataset.labels.astype(np.int32)
     order, ordered, sampled_from = rows, -1, labels[rows]
-    started = time.perf_counter()
-
-    judging = 0.0
+    started, judging = time.perf_counter(), 0.0
 
     def seconds() -> float:
         return earlier + time.perf_counter() - started - judging
@@ -214,5 +212,5 @@ def _step_of(line: str) -> float:
     """Of a line of metrics; one that a kill cut short is later than any checkpoint."""
     try:
         return json.loads(line)["step"]
-    except ValueError:
+    except (ValueError, KeyError, TypeError):
         return math.inf
