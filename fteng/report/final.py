@@ -15,7 +15,8 @@ def finding(summary: Summary) -> str:
     text = f"The recommended plan on {words.count(final['images'], final['groups'], 'test')}"
     text += f", mean of {words.number(final['seeds'], 'seed')}" * (final["seeds"] > 1)
     unit = "images" if final["groups"] == final["images"] else "groups"
-    text += f". Brackets: {judge['confidence'] * 100:g} % intervals, their standard error from {judge['resamples']:,} bootstrap resamples of the {unit}."
+    text += f". Brackets: {judge['confidence'] * 100:g} % intervals, their standard error from"
+    text += f" {judge['resamples']:,} bootstrap resamples of the {unit}."
     classes = summary["dataset"]["classes"]
     if len(classes) == 2:
         return f"{text} Sensitivity is the share of {classes[1]} that is found, specificity the share of {classes[0]}."

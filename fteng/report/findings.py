@@ -33,7 +33,8 @@ def answer(summary: Summary) -> dict[str, Any]:
     unit = "images" if summary["dataset"]["groups"].get("test", n) == n else "groups"
     seeds = "" if view.is_probe(row) else f" ({words.number(row['seeds'], 'seed')})"
     sure = (
-        f"Brackets: {judge['confidence'] * 100:g} % intervals, their standard error from {judge['resamples']:,} bootstrap resamples of the test {unit}"
+        f"Brackets: {judge['confidence'] * 100:g} % intervals, their standard error from"
+        f" {judge['resamples']:,} bootstrap resamples of the test {unit}"
         f"{seeds}. A plan that trains less counts as not worse when it is shown"
         f" to lose at most {judge['margin']:g} {words.metric_name(metric)} on the validation images."
     )
