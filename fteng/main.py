@@ -43,6 +43,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     try:
         config = parse(argv)
+        if not _WORKDIR.value:
+            raise UserError("--workdir is missing; give a folder for this study, for example --workdir=runs/demo")
         return _run(config, Path(str(_WORKDIR.value)).expanduser(), shlex.join(["python", "-m", "fteng.main", *argv[1:]]))
     except UserError as error:
         print(f"fteng: {error}", file=sys.stderr)
@@ -83,8 +85,6 @@ def parse(argv: Sequence[str]) -> schema.Config:
         raise UserError(f"--config: get_config() of {argv[1:]} failed; run the file alone to see why")
     if loaded is None:
         raise UserError("--config is missing; give a file, for example --config=configs/demo.py")
-    if not _WORKDIR.value:
-        raise UserError("--workdir is missing; give a folder for this study, for example --workdir=runs/demo")
     return schema.validate(loaded)
 
 
@@ -145,6 +145,8 @@ def _prepare_process(config: schema.Config) -> None:
     absl_logging.use_absl_handler()
     # Orbax logs a traceback from its writer thread before it raises the same error to us, where it becomes one line.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # It tells of every attempt; what came of them is our one line.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     import jax
 
     from fteng.data.prepare import cache_root

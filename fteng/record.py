@@ -51,6 +51,8 @@ def _check_same(study: StudyPaths, before: dict[str, Any], now: dict[str, Any]) 
     old, new = _flat(before["config"]), _flat(now["config"])
     differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and not key.startswith(_FREE)]
     differing += [] if before["weights"]["sha256"] == now["weights"]["sha256"] else ["the content of the weights file"]
+    same = before["source_profile"].get("sha256") == now["source_profile"].get("sha256")
+    differing += [] if same else ["the content of the source profile"]
     if not differing:
         differing += [] if before["dataset"]["digest"] == now["dataset"]["digest"] else ["the images or their split"]
     if differing:

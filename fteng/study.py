@@ -3,8 +3,7 @@
 import os
 import shutil
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -15,27 +14,29 @@ import jax
 import numpy as np
 
 from fteng import paths, record
-from fteng.backbones.backbone import Backbone
-from fteng.backbones.catalogue import load
-from fteng.backbones.flops import stage_flops
+from fteng.backbones.backbone import Backbone, BatchNormMode
+from fteng.backbones.catalogue import check_size, load
+from fteng.backbones.flops import StageFlops, stage_flops
 from fteng.backbones.weights import Weights
 from fteng.config import Config
-from fteng.data.prepare import Dataset, prepare
+from fteng.data.prepare import Dataset, prepare, read_source
 from fteng.errors import UserError
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan
 from fteng.paths import StudyPaths
 from fteng.probe import probe
-from fteng.probe.features import extract
+from fteng.probe.features import extract, output_widths
 from fteng.probe.profile import profile
+from fteng.probe.source_profile import Source, find_source
 from fteng.progress import Reporter
 from fteng.results import write_images, write_predictions
+from fteng.starts import Network, prepare_start, read_start
 from fteng.train.compilations import count_compilations
 from fteng.train.evaluate import Forward, make_forward
 from fteng.train.feed import Feed, make_feed
-from fteng.train.step import Lowered, Program, compile_step, initial_state, lower_step
-from fteng.train.trial import Bench, Interrupted, class_shares, run_trial, steps_per_epoch
+from fteng.train.step import Lowered, Program, batch_norm_modes, compile_step, initial_state, lower_step
+from fteng.train.trial import Bench, Interrupted, Start, class_shares, run_trial, steps_per_epoch
 from fteng.trials import TrialSpec, enumerate_trials, plans, study_context
 
 
@@ -45,6 +46,7 @@ class Ground(NamedTuple):
     config: Config
     backbone: Backbone
     weights: Weights
+    source: Source
     dataset: Dataset
     specs: tuple[TrialSpec, ...]
 
@@ -67,10 +69,12 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
     _say_left_out(ground.dataset, reporter)
     feed = make_feed(ground.dataset.images)
     reporter.say(f"{feed.where}; {len(pending)} of {len(ground.specs)} trials to run on {record.device()}")
-    flops = stage_flops(ground.backbone, ground.weights, ground.config.data.image_size)
+    trained = [spec.plan.boundary for spec in pending if any(spec.plan.trains)]
+    size, batch = ground.config.data.image_size, ground.config.train.batch_size
+    flops = stage_flops(ground.backbone, ground.weights, size, batch, min(trained, default=None))
     if not probed:
         with clock.phase("probes"):
-            _probe_every_tap(ground, study, feed, flops, reporter, should_stop)
+            _probe_every_tap(ground, study, feed, flops.forward, reporter, should_stop)
     try:
         if pending:
             _run_trials(ground, study, feed, flops, pending, reporter, should_stop, clock)
@@ -80,7 +84,18 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
 
 def lay_ground(config: Config, reporter: Reporter) -> Ground:
     """Weights, images and the list of trials. Raises UserError."""
-    backbone, weights = load(config.backbone.name, config.backbone.weights)
+    # Before the weights, which may take a download: who has no images yet is told so at once.
+    records = read_source(config.data)
+    backbone, weights = load(config.backbone)
+    if set(config.sweep.batch_norm) != {"keep"} and not jax.tree.leaves(weights.stats):
+        raise UserError(
+            f"sweep.batch_norm: got {', '.join(config.sweep.batch_norm)}, but {backbone.name} has no batch norm; allowed: keep"
+        )
+    check_size(backbone, weights, config.data.image_size)
+    for note in weights.notes:
+        reporter.say(f"{config.backbone.weights}: {note}")
+    widths = partial(output_widths, backbone, weights, config.data.image_size)
+    source = find_source(config.backbone.source_profile, backbone, weights, widths)
     reporter.phase("images", 1)
     done = 0
 
@@ -89,10 +104,10 @@ def lay_ground(config: Config, reporter: Reporter) -> Ground:
         reporter.advance((count - done) / max(total, 1))
         done = count
 
-    dataset = prepare(config.data, backbone.preprocess.interpolation, on_image)
+    dataset = prepare(config.data, backbone.preprocess.interpolation, on_image, records)
     context = study_context(config, weights_digest=weights.digest, data_digest=dataset.digest)
     specs = tuple(enumerate_trials(config, plans(config, backbone.stages, backbone.groups), context))
-    return Ground(config, backbone, weights, dataset, specs)
+    return Ground(config, backbone, weights, source, dataset, specs)
 
 
 def _write_images(dataset: Dataset, study: StudyPaths) -> None:
@@ -121,6 +136,7 @@ def _described(ground: Ground) -> dict[str, Any]:
     return {
         "backbone": ground.backbone.name,
         "weights": {"source": ground.config.backbone.weights, "sha256": ground.weights.digest},
+        "source_profile": ground.source.facts,
         "stages": list(ground.backbone.stages),
         "groups": {name: list(stages) for name, stages in ground.backbone.groups.items()},
         "dataset": ground.dataset.report | {"digest": ground.dataset.digest},
@@ -162,7 +178,7 @@ def _probe_every_tap(
         rows.append(probe.record(stage, index, found, sum(flops[: index + 1]), seconds + share * pass_seconds))
         reporter.advance(1, stage)
     paths.write_by(study.probes / "heads.npz", lambda path: np.savez(path, **heads))
-    rows_of_profile = profile(ground.backbone.stages, ground.weights.stats, features.moments)
+    rows_of_profile = profile(ground.backbone.stages, ground.source, features.moments)
     paths.write_json(study.probes / "result.json", {"probes": rows, "profile": rows_of_profile})
 
 
@@ -170,44 +186,69 @@ def _run_trials(
     ground: Ground,
     study: StudyPaths,
     feed: Feed,
-    flops: Sequence[float],
+    flops: StageFlops,
     pending: Sequence[TrialSpec],
     reporter: Reporter,
     should_stop: Callable[[], bool],
     clock: "_Clock",
 ) -> None:
     """Every pending trial, plan by plan: first each plan's program, so that the time left can be told, then its trials."""
-    heads = _heads(ground, study)
     bench = Bench(
         ground.dataset,
         feed,
-        ground.weights.params,
-        ground.weights.stats,
         ground.config.train,
-        {"backbone": ground.backbone.name, "weights": ground.weights.digest},
         should_stop,
         count_compilations(),
-        jax.tree.map(np.array, (ground.weights.params, ground.weights.stats)),
         record.versions() | {"git": record.git_revision()},
         reporter.say,
     )
+    with clock.phase("starts"):
+        starts = _starts(ground, study, feed, pending, reporter)
     with clock.phase("compile"):
-        programs = _compile(ground, feed, flops, pending, heads, reporter)
+        programs = _compile(ground, feed, flops, pending, starts, reporter)
     forwards: dict[int, Forward] = {}
     steps = ground.config.train.epochs * steps_per_epoch(len(ground.dataset.splits["train"]), ground.config.train.batch_size)
-    reporter.phase("trials", sum(programs[spec.plan].flops for spec in pending) * steps)
+    reporter.phase("trials", sum(programs[_shape(spec)].flops for spec in pending) * steps)
     done = len(ground.specs) - len(pending)
     with clock.phase("trials"):
-        for plan, specs in groupby(pending, key=lambda spec: spec.plan):
-            forward = forwards.setdefault(len(plan.stages), make_forward(ground.backbone, len(plan.stages)))
+        for shape, specs in groupby(pending, key=_shape):
+            end, program = len(shape.plan.stages), programs[shape]
+            forward = forwards.setdefault(end, make_forward(ground.backbone, end))
             for index, spec in enumerate(specs):
                 title = f"trial {done + 1}/{len(ground.specs)} {spec.id.rpartition('-')[0]}"
-                meter = _meter(reporter, programs[plan].flops, ground.config.train.batch_size, title)
-                where, head, first = study.trial(spec.id), heads[plan.tap], index == 0
-                result = run_trial(bench, spec, programs[plan], forward, head, where, meter, first_of_shape=first)
+                meter = _meter(reporter, program.flops, ground.config.train.batch_size, title)
+                start, where, first = starts[spec.variant.start], study.trial(spec.id), index == 0
+                result = run_trial(bench, start, spec, program, forward, where, meter, first_of_shape=first)
                 done += 1
                 if result["status"] != "done":
                     reporter.say(f"{spec.id}: {result['status']}, {result['note']}")
+
+
+class _Shape(NamedTuple):
+    """What trials of one compiled step have in common."""
+
+    plan: FreezePlan
+    modes: tuple[BatchNormMode, ...]
+
+
+def _shape(spec: TrialSpec) -> _Shape:
+    return _Shape(spec.plan, batch_norm_modes(spec.plan, spec.variant))
+
+
+def _starts(ground: Ground, study: StudyPaths, feed: Feed, pending: Sequence[TrialSpec], reporter: Reporter) -> dict[str, Start]:
+    """Every start that a pending trial needs, with the heads of its taps."""
+    taps: dict[str, dict[str, None]] = {}
+    for spec in ground.specs:
+        taps.setdefault(spec.variant.start, {})[spec.plan.tap] = None
+    needed = list(dict.fromkeys(spec.variant.start for spec in pending))
+    reporter.phase("starts", len(needed))
+    network = Network(ground.config, ground.backbone, ground.weights)
+    starts = {}
+    for name in needed:
+        prepare_start(name, taps[name], network, ground.dataset, feed, study)
+        starts[name] = read_start(name, taps[name], network, study)
+        reporter.advance(1, name)
+    return starts
 
 
 def _meter(reporter: Reporter, work: float, batch_size: int, title: str) -> Callable[[int], None]:
@@ -224,47 +265,41 @@ def _meter(reporter: Reporter, work: float, batch_size: int, title: str) -> Call
     return on_step
 
 
-def _heads(ground: Ground, study: StudyPaths) -> dict[str, Any]:
-    """The head each tap's trials start from."""
-    classes = len(ground.dataset.classes)
-    taps = {spec.plan.tap for spec in ground.specs}
-    if ground.config.train.head_init == "zero":
-        channels = dict(zip(ground.backbone.stages, ground.backbone.channels, strict=True))
-        return {tap: {"kernel": jax.numpy.zeros((channels[tap], classes)), "bias": jax.numpy.zeros(classes)} for tap in taps}
-    try:
-        with np.load(study.probes / "heads.npz", allow_pickle=False) as file:
-            return {tap: {name: jax.numpy.asarray(file[f"{tap}/{name}"]) for name in ("kernel", "bias")} for tap in taps}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        raise UserError(f"{study.probes}/heads.npz is damaged; delete the folder {study.probes} and run the same command") from None
-
-
 def _compile(
-    ground: Ground, feed: Feed, flops: Sequence[float], pending: Sequence[TrialSpec], heads: dict[str, Any], reporter: Reporter
-) -> dict[FreezePlan, Program]:
-    """One program a plan that still has trials to run: traced in turn, compiled side by side."""
-    needed = list(dict.fromkeys(spec.plan for spec in pending))
+    ground: Ground,
+    feed: Feed,
+    flops: StageFlops,
+    pending: Sequence[TrialSpec],
+    starts: Mapping[str, Start],
+    reporter: Reporter,
+) -> dict[_Shape, Program]:
+    """One program a shape that still has trials to run: traced in turn, compiled side by side."""
+    needed = {_shape(spec): spec for spec in pending}
     reporter.phase("compile", len(needed))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         # The deepest backward passes take longest: first in, so that none is left over at the end.
-        waiting = {plan: pool.submit(compile_step, _lower(ground, feed, flops, plan, heads[plan.tap])) for plan in reversed(needed)}
+        waiting = {
+            shape: pool.submit(compile_step, _lower(ground, feed, flops, shape, starts[spec.variant.start]))
+            for shape, spec in reversed(needed.items())
+        }
         programs = {}
-        for plan, future in waiting.items():
-            programs[plan] = future.result()
-            reporter.advance(1, f"boundary {plan.boundary}")
+        for shape, future in waiting.items():
+            programs[shape] = future.result()
+            reporter.advance(1, f"boundary {shape.plan.boundary}")
     return programs
 
 
-def _lower(ground: Ground, feed: Feed, flops: Sequence[float], plan: FreezePlan, head: Any) -> Lowered:
+def _lower(ground: Ground, feed: Feed, flops: StageFlops, shape: _Shape, start: Start) -> Lowered:
     recipe, train = ground.config.train, ground.dataset.splits["train"]
-    rows, end = train[: recipe.batch_size], len(plan.stages)
+    rows, end = train[: recipe.batch_size], len(shape.plan.stages)
     images, labels = feed.take(rows), jax.numpy.asarray(ground.dataset.labels[rows].astype(np.int32))
-    parameters = Parameters(ground.weights.params[:end], head)
-    mask = partition.trainable_mask(plan, parameters)
+    parameters = Parameters(start.stages[:end], start.heads[shape.plan.tap])
+    mask = partition.trainable_mask(shape.plan, parameters)
     # Only shapes are needed here; the state itself belongs to each trial.
-    start = partial(initial_state, mask=mask, plan=plan, recipe=recipe)
-    state, frozen = jax.eval_shape(start, parameters, ground.weights.stats[:end])
-    arguments = (state, frozen, images, labels, jax.numpy.float32(0), jax.random.key(0))
-    return lower_step(ground.backbone, plan, mask, recipe, class_shares(ground.dataset), flops, arguments)
+    begin = partial(initial_state, mask=mask, modes=shape.modes, recipe=recipe)
+    state, frozen = jax.eval_shape(begin, parameters, start.stats[:end])
+    arguments = (state, frozen, images, labels, jax.numpy.zeros(end + 1), jax.random.key(0))
+    return lower_step(ground.backbone, shape.plan, mask, shape.modes, recipe, class_shares(ground.dataset), flops, arguments)
 
 
 class _Clock:

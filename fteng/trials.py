@@ -1,6 +1,7 @@
 """The trials of a study: what each is, its identity, and the list that a config asks for. Imports no jax."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 from fteng import paths
@@ -12,10 +13,45 @@ from fteng.freeze.plan import FreezePlan, expand, last_stage, parse_freeze_depth
 _NOT_IN_IDENTITY = ("checkpoint_every",)
 
 
+class Variant(NamedTuple):
+    """How a plan is trained where the sweep tries more than one way; the words of each field are those of the config.
+
+    init: what the stages start from, `pretrained`, or a control: `random`, `mean_var`; batch_norm: keep, adapt, batch, batch_all;
+    layer_decay: factor on the rate a stage away from the head; unfreezing: at_once, gradual.
+    """
+
+    init: str = "pretrained"
+    batch_norm: str = "keep"
+    layer_decay: float = 1.0
+    unfreezing: str = "at_once"
+
+    @property
+    def start(self) -> str:
+        """Which numbers the stages start from: trials with equal starts share features and heads."""
+        return f"{self.init}-adapted" if self.batch_norm == "adapt" or self.init != "pretrained" else "pretrained"
+
+    @property
+    def label(self) -> str:
+        """In words, empty for the usual way."""
+        batch_norm = {
+            "adapt": "batch norm adapted",
+            "batch": "batch norm of trained stages follows the batch",
+            "batch_all": "all batch norm follows the batch",
+        }
+        words = (
+            {"random": "control: random weights", "mean_var": "control: redrawn weights"}.get(self.init, ""),
+            batch_norm.get(self.batch_norm, ""),
+            f"layer decay {self.layer_decay:g}" if self.layer_decay != 1 else "",
+            "gradual unfreezing" if self.unfreezing == "gradual" else "",
+        )
+        return ", ".join(word for word in words if word)
+
+
 class TrialSpec(NamedTuple):
     """One training run, by content. `context` is what all trials of the study share, see `study_context`."""
 
     plan: FreezePlan
+    variant: Variant
     learning_rate: float
     seed: int
     context: Mapping[str, Any]
@@ -27,12 +63,15 @@ class TrialSpec(NamedTuple):
             "tap": self.plan.tap,
             "trains": list(self.plan.trainable_stages),
             "leaves": self.plan.leaves,
+            "variant": self.variant._asdict(),
             "learning_rate": self.learning_rate,
             "seed": self.seed,
             "context": dict(self.context),
         }
         depth = self.plan.freeze_depth
         head = "set" if depth is None else f"depth{depth}"
+        ways = (self.variant.init, self.variant.batch_norm, self.variant.unfreezing)
+        head += "".join(f"-{way}" for way in ways if way not in ("pretrained", "keep", "at_once"))
         return f"{head}-rate{self.learning_rate:g}-seed{self.seed}-{paths.digest(content)[:10]}"
 
     def record(self) -> dict[str, Any]:
@@ -43,6 +82,7 @@ class TrialSpec(NamedTuple):
             "freeze_depth": self.plan.freeze_depth,
             "trainable_stages": list(self.plan.trainable_stages),
             "leaves": self.plan.leaves,
+            "variant": self.variant._asdict(),
             "learning_rate": self.learning_rate,
             "seed": self.seed,
         }
@@ -75,9 +115,27 @@ def plans(config: Config, stages: Sequence[str], groups: Mapping[str, Sequence[s
     return sorted(found, key=lambda plan: (len(plan.stages) - plan.boundary, len(plan.stages)))
 
 
+def variants(config: Config, plan: FreezePlan) -> list[Variant]:
+    """Every way of training that makes a difference to the plan, once."""
+    found: dict[Variant, None] = {}
+    sweep = config.sweep
+    for ways in product(sweep.init, sweep.batch_norm, sweep.layer_decays, sweep.unfreezing):
+        variant = Variant(*ways)
+        if not any(plan.trains):
+            # Nothing trains that a decay, an order or a batch could reach.
+            follows = variant.batch_norm if variant.batch_norm in ("adapt", "batch_all") else "keep"
+            variant = Variant(variant.init, follows)
+        if variant.init != "pretrained" and variant.batch_norm == "adapt":
+            # Controls have no statistics of their own and are always adapted.
+            variant = variant._replace(batch_norm="keep")
+        found[variant] = None
+    return list(found)
+
+
 def enumerate_trials(config: Config, planned: Sequence[FreezePlan], context: Mapping[str, Any]) -> Iterator[TrialSpec]:
-    """Plan by plan, so that trials of one compiled step follow each other; then seed, then rate."""
+    """Plan by plan, and way by way, so that trials of one compiled step follow each other; then seed, then rate."""
     for plan in planned:
-        for seed in config.sweep.seeds:
-            for rate in config.sweep.learning_rates:
-                yield TrialSpec(plan, rate, seed, context)
+        for variant in variants(config, plan):
+            for seed in config.sweep.seeds:
+                for rate in config.sweep.learning_rates:
+                    yield TrialSpec(plan, variant, rate, seed, context)

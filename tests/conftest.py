@@ -3,22 +3,44 @@
 import os
 import tempfile
 
+import pytest
 from jaxtyping import install_import_hook
 
-os.environ["FTENG_CACHE"] = tempfile.mkdtemp(prefix="fteng-test-cache-")
+# Workers of one run share what the run itself made, and keep to a core each: jax would start threads for all cores in both.
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) is None:
+    os.environ["FTENG_CACHE"] = tempfile.mkdtemp(prefix="fteng-test-cache-")
+elif hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 # Before the first of them is imported. `tests/test_shapes.py` fails if the hook falls off one.
 SHAPED = (
     "fteng.backbones.backbone",
     "fteng.backbones.convolution",
+    "fteng.backbones.depthwise",
     "fteng.backbones.layers",
+    "fteng.backbones.windows",
+    "fteng.backbones.winograd",
     "fteng.data.augment",
     "fteng.freeze.partition",
     "fteng.probe.features",
     "fteng.probe.logistic",
+    "fteng.probe.moments",
     "fteng.probe.probe",
     "fteng.train.evaluate",
     "fteng.train.feed",
+    "fteng.train.rates",
     "fteng.train.step",
 )
 install_import_hook(SHAPED, "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """(work directory, ended process) of a small whole study; whoever changes it works on a copy."""
+    from tests.study_runs import run
+
+    workdir = tmp_path_factory.mktemp("study")
+    ended = run(workdir)
+    assert ended.returncode == 0, ended.stderr
+    return workdir, ended

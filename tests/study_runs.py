@@ -6,25 +6,26 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TINY = (
+# A list that is given twice is joined, so what asks for depths of its own starts from these.
+QUICK = (
     "--config.data.limit=200",
     "--config.data.image_size=32",
-    "--config.sweep.freeze_depths=16,all",
-    "--config.sweep.learning_rates=1e-3",
-    "--config.sweep.seeds=0",
     "--config.train.epochs=2",
     "--config.train.checkpoint_every=2",
     "--config.judge.resamples=500",
 )
+TINY = (*QUICK, "--config.sweep.freeze_depths=16,all", "--config.sweep.learning_rates=1e-3", "--config.sweep.seeds=0")
 
 
-def command(workdir: Path, *flags: str, config: str = "configs/digits.py") -> list[str]:
-    return [sys.executable, "-m", "fteng.main", f"--config={config}", f"--workdir={workdir}", *TINY, *flags]
+def command(workdir: Path, *flags: str, config: str = "configs/digits.py", base: tuple[str, ...] = TINY) -> list[str]:
+    return [sys.executable, "-m", "fteng.main", f"--config={config}", f"--workdir={workdir}", *base, *flags]
 
 
-def run(workdir: Path, *flags: str, config: str = "configs/digits.py", **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    workdir: Path, *flags: str, config: str = "configs/digits.py", base: tuple[str, ...] = TINY, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(workdir, *flags, config=config),
+        command(workdir, *flags, config=config, base=base),
         cwd=ROOT,
         env=os.environ | environment,
         capture_output=True,

@@ -1,13 +1,22 @@
 import csv
 import io
+import json
+import shutil
+import subprocess
+import venv
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fteng import challenge
+from fteng.analysis.metrics import evaluate
 from fteng.challenge import to_csv
 from fteng.errors import UserError
 from fteng.results import Predictions
+
+# The newest scorer (2023) calls what pandas 3 no longer has.
+SCORER = ("isic-challenge-scoring==5.6.0", "pandas<3")
 
 
 def answers(*ids):
@@ -34,3 +43,45 @@ def test_what_the_format_cannot_hold_is_refused(classes, ids, says):
 def test_no_study_is_one_line(tmp_path, capsys):
     assert challenge.main([str(tmp_path), f"--out={tmp_path / 'x.csv'}"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("classes", [("benign", "malignant"), ("AKIEC", "BCC", "BKL", "DF", "MEL", "NV", "VASC")])
+def test_the_official_scorer_agrees(tmp_path_factory, tmp_path, classes):
+    python = official_scorer(tmp_path_factory)
+    rng = np.random.default_rng(len(classes))
+    labels = np.tile(np.arange(len(classes)), 40)
+    logits = (rng.normal(0, 1, (len(labels), len(classes))) + 1.2 * np.eye(len(classes))[labels]).round(1)
+    # Rounded, so that images tie; but not the classes of an image, which the scorer counts as no answer at all.
+    logits = (logits + np.linspace(0, 0.05, len(classes))).astype(np.float32)
+    ids = np.array([f"images/ISIC_{index:07d}.jpg" for index in range(len(labels))])
+    predictions = Predictions(ids, ids, labels, logits)
+    truth, answered = tmp_path / "truth.csv", tmp_path / "answers.csv"
+    answered.write_text(to_csv(list(classes), predictions))
+    rows = [[f"ISIC_{index:07d}", *np.eye(len(classes))[label]] for index, label in enumerate(labels)]
+    truth.write_text("\n".join(",".join(map(str, row)) for row in [["image", *classes], *rows]) + "\n")
+    call = [python, "-m", "isic_challenge_scoring", "-o", "json", "classification", str(truth), str(answered), "-m", "auc"]
+    found = json.loads(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
+    ours = evaluate(predictions)
+    assert found["aggregate"]["balanced_accuracy"] == pytest.approx(ours["balanced_accuracy"], abs=1e-9)
+    # With two classes the scorer averages over both, while we speak of the positive one.
+    theirs = found["macro_average"] if len(classes) > 2 else {name: by[classes[1]] for name, by in found["per_category"].items()}
+    assert theirs["auc"] == pytest.approx(ours["auc"], abs=1e-9)
+    assert theirs["ap"] == pytest.approx(ours["average_precision"], abs=1e-9)
+    if len(classes) == 2:
+        assert theirs["auc_sens_80"] == pytest.approx(ours["partial_auc"], abs=1e-9)
+
+
+def official_scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment of its own with isic-challenge-scoring, whose old pins would not go beside ours."""
+    place = tmp_path_factory.getbasetemp() / "scorer"
+    python = place / "bin" / "python"
+    if not python.exists():
+        venv.create(place, with_pip=True)
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *SCORER]
+        done = subprocess.run(install, capture_output=True, text=True)
+        if done.returncode:
+            shutil.rmtree(place)
+            pytest.skip(f"cannot install the official scorer: {done.stderr.strip().splitlines()[-1]}")
+    return python

@@ -13,13 +13,16 @@ ORDER = [
     {"errors"},
     {"config", "paths", "results", "progress"},
     {"record", "analysis", "data"},
-    {"backbones", "freeze"},
-    {"trials"},
+    {"freeze"},
+    {"backbones", "trials"},
     {"train"},
     {"probe"},
-    {"study", "summary", "report", "challenge"},
+    {"starts"},
+    {"model"},
+    {"export", "study", "summary", "report", "challenge"},
     {"bill"},
     {"main"},
+    {"source"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 # `python -m fteng.report` makes the summary anew; the page itself is made from the summary alone.

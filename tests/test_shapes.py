@@ -28,10 +28,10 @@ def test_every_annotated_module_is_under_the_hook():
 
 def test_a_wrong_shape_is_refused():
     head = {"kernel": jnp.ones((4, 2)), "bias": jnp.zeros(2)}
-    assert head_logits(head, jnp.ones((3, 5, 5, 4))).shape == (3, 2)
+    assert head_logits(head, jnp.ones((3, 4))).shape == (3, 2)
     key, images, targets = jax.random.key(0), jnp.ones((4, 8, 8, 3)), jnp.ones((4, 2))
     wrong = (
-        lambda: head_logits(head, jnp.ones((3, 4))),
+        lambda: head_logits(head, jnp.ones((3, 5, 5, 4))),
         lambda: mixup(key, images, targets[:3], 0.2),
         lambda: mixup(key, images, targets[0], 0.2),
         lambda: mixup(key, images.astype(jnp.uint8), targets, 0.2),

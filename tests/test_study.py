@@ -12,15 +12,7 @@ import pytest
 from PIL import Image
 
 from fteng.results import read_predictions
-from tests.study_runs import ROOT, command, run
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("study")
-    ended = run(workdir)
-    assert ended.returncode == 0, ended.stderr
-    return workdir, ended
+from tests.study_runs import QUICK, ROOT, command, run
 
 
 def summary_of(workdir):
@@ -82,14 +74,10 @@ def test_the_report_can_be_made_again(finished):
     assert summary_of(workdir)["recommendation"] is not None
 
 
-@pytest.mark.parametrize(
-    ("flag", "names"),
-    [("--config.train.epochs=3", "train.epochs (2 -> 3)"), ("--config.data.image_size=33", "data.image_size")],
-)
-def test_a_directory_of_another_config_is_refused(finished, flag, names):
-    ended = run(finished[0], flag)
+def test_a_directory_of_another_config_is_refused(finished):
+    ended = run(finished[0], "--config.train.epochs=3", "--config.data.image_size=33")
     assert ended.returncode == 2
-    assert names in ended.stderr
+    assert "data.image_size (32 -> 33), train.epochs (2 -> 3)" in ended.stderr
     assert "choose another --workdir" in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -150,3 +138,71 @@ def test_a_folder_with_every_kind_of_image_file(tmp_path):
     assert left_out == {"text.jpg", "cut.jpg"}
     assert "4 of 32 images left out" in ended.stderr
     assert "<script>alert" not in (tmp_path / "work" / "report" / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_every_way_of_training_and_the_controls(tmp_path):
+    ways = (
+        "--config.sweep.freeze_depths=16",
+        "--config.sweep.learning_rates=1e-3",
+        "--config.sweep.seeds=0",
+        "--config.sweep.batch_norm=keep,adapt,batch",
+        "--config.sweep.layer_decays=1,0.5",
+        "--config.sweep.unfreezing=at_once,gradual",
+        "--config.sweep.init=pretrained,random,mean_var",
+        "--config.train.optimizer=sgd",
+        "--config.train.schedule=drops",
+    )
+    ended = run(tmp_path, *ways, base=QUICK)
+    assert ended.returncode == 0, ended.stderr
+    summary = summary_of(tmp_path)
+    # Each of 2 decays, 2 orders and 3 ways of batch norm; a control is always adapted, so two ways of it are left.
+    tuned = [trial for trial in summary["trials"] if trial["freeze_depth"] == 16]
+    assert len(tuned) == 2 * 2 * (3 + 2 + 2)
+    assert {trial["status"] for trial in summary["trials"]} == {"done"}
+    assert all(check["passed"] is not False for check in summary["audit"])
+    controls = {row["label"] for row in summary["depth_curve"] if row["label"].count("control")}
+    assert any("control: random weights" in label for label in controls)
+    assert any("control: redrawn weights" in label for label in controls)
+    assert not controls & {item["label"] for item in summary["recommendation"]["alternatives"]}
+    best = {
+        init: max(row["test"]["balanced_accuracy"]["value"] for row in summary["depth_curve"] if row["variant"]["init"] == init)
+        for init in ("pretrained", "random", "mean_var")
+    }
+    # What pretraining is worth on 200 digits, and why the controls are there.
+    assert best["pretrained"] > max(best["random"], best["mean_var"]) + 0.1
+
+
+@pytest.mark.slow
+def test_pretraining_then_a_study_on_its_weights(tmp_path):
+    """The small twin of configs/cifar10_allcnn.py on real scans: the same config, another source, fewer epochs."""
+    digits = ("--config.data.source=digits", "--config.data.limit=500", "--config.data.val_fraction=0.1")
+    recipe = (
+        "--config.train.epochs=20",
+        "--config.train.batch_size=32",
+        "--config.train.drops=0.6,0.8",
+        "--config.sweep.freeze_depths=0",
+        "--config.sweep.learning_rates=0.05",
+        "--config.sweep.seeds=0",
+        "--config.train.augment=shift",
+    )
+    pretrained = tmp_path / "pretrained"
+    ended = run(pretrained, *digits, *recipe, config="configs/cifar10_allcnn.py", base=QUICK)
+    assert ended.returncode == 0, ended.stderr
+    (trial,) = [trial for trial in summary_of(pretrained)["trials"] if trial["freeze_depth"] == 0]
+    assert trial["test"]["accuracy"] > 0.85
+    weights = tmp_path / "all_cnn_c.safetensors"
+    exported = subprocess.run(
+        [sys.executable, "-m", "fteng.export", str(pretrained), f"--trial={trial['id']}", f"--out={weights}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert exported.returncode == 0, exported.stderr
+    study = tmp_path / "study"
+    source = ("--config.backbone.name=all_cnn_c", f"--config.backbone.weights={weights}")
+    depths = ("--config.sweep.freeze_depths=0,4,all", "--config.sweep.learning_rates=1e-3", "--config.sweep.seeds=0")
+    ended = run(study, *source, "--config.data.limit=300", *depths, base=QUICK)
+    assert ended.returncode == 0, ended.stderr
+    # What it was pretrained for, read by a linear classifier again.
+    assert max(row["test"]["balanced_accuracy"] for row in summary_of(study)["probes"]) > 0.9

@@ -2,7 +2,7 @@ import pytest
 
 from fteng.config import Config
 from fteng.errors import UserError
-from fteng.trials import enumerate_trials, plans, study_context
+from fteng.trials import Variant, enumerate_trials, plans, study_context, variants
 
 STAGES = ("stem", "block1", "block2", "conv")
 GROUPS = {"stage1": ("block1", "block2")}
@@ -59,3 +59,28 @@ def test_recipe_is_identity_but_the_pace_of_checkpoints_is_not():
     assert ids(one) == ids(other)
     other.train.weight_decay = 0.5
     assert not set(ids(one)) & set(ids(other))
+
+
+def test_variants_multiply_where_they_make_a_difference():
+    made = config(
+        freeze_depths=("0", "all"),
+        batch_norm=("keep", "adapt", "batch"),
+        layer_decays=(1.0, 0.7),
+        init=("pretrained", "random"),
+    )
+    everything, probe = (plan for plan in reversed(plans(made, STAGES, GROUPS)))
+    tuned = variants(made, everything)
+    assert len(tuned) == len(set(tuned)) == 2 * 3 + 2 * 2
+    assert {variant.start for variant in tuned} == {"pretrained", "pretrained-adapted", "random-adapted"}
+    assert set(variants(made, probe)) == {Variant(), Variant(batch_norm="adapt"), Variant(init="random")}
+
+
+def test_each_variant_is_another_trial_and_says_what_it_is():
+    made = config(freeze_depths=("0",), batch_norm=("keep", "adapt"), unfreezing=("at_once", "gradual"), init=("mean_var",))
+    specs = list(enumerate_trials(made, plans(made, STAGES, GROUPS), {}))
+    assert len({spec.id for spec in specs}) == len(specs) == 2
+    assert [spec.variant.label for spec in specs] == [
+        "control: redrawn weights",
+        "control: redrawn weights, gradual unfreezing",
+    ]
+    assert Variant().label == ""

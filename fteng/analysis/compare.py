@@ -1,6 +1,6 @@
 """Depths against each other on the same groups: paired tests, correction for many of them, DeLong's test as a check."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,8 +67,11 @@ def paired(
     """
     check_paired([first, second])
     one, other = scores(first, metric, weights), scores(second, metric, weights)
-    units = informative_groups(first[0], metric)
-    luck = np.nan_to_num(training_luck([one, other])) * (1 / len(first) + 1 / len(second))
+    return _difference(one, other, training_luck([one, other]), informative_groups(first[0], metric), confidence)
+
+
+def _difference(one: Scores, other: Scores, luck: float, units: int, confidence: float) -> Difference:
+    luck = np.nan_to_num(luck) * (1 / len(one.seeds) + 1 / len(other.seeds))
     error = float(np.sqrt(standard_error(one.draws - other.draws, units) ** 2 + luck))
     difference = one.point - other.point
     if not np.isfinite(error) or not np.isfinite(difference):
@@ -80,12 +83,20 @@ def paired(
 
 
 def every_pair(
-    depths: Mapping[str, Sequence[Predictions]], metric: str, weights: np.ndarray, confidence: float
+    depths: Sequence[Sequence[Predictions]], metric: str, weights: np.ndarray, confidence: float
 ) -> list[dict[str, Any]]:
-    """Each pair of depths once: first, second, difference, low, high, p and p_holm (over all pairs); None = undefined."""
-    names = list(depths)
-    couples = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-    found = [paired(depths[a], depths[b], metric, weights, confidence) for a, b in couples]
+    """Each pair of depths once: first, second (positions in depths), difference, low, high, p and p_holm (over all pairs).
+
+    As `paired`, but the luck in training is pooled over all depths. None = undefined; intervals are not corrected. Raises
+    ValueError where the images differ.
+    """
+    if len(depths) < 2:
+        return []
+    check_paired(depths)
+    each, units = [scores(depth, metric, weights) for depth in depths], informative_groups(depths[0][0], metric)
+    luck = training_luck([depth for depth in each if np.isfinite(depth.seeds).all()])
+    couples = [(a, b) for b in range(len(depths)) for a in range(b)]
+    found = [_difference(each[a], each[b], luck, units, confidence) for a, b in couples]
     rows = []
     for (a, b), row, corrected in zip(couples, found, holm([row.p for row in found]), strict=True):
         values = row._asdict() | {"p_holm": corrected}

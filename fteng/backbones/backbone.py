@@ -4,13 +4,14 @@ The first level of both trees is the list of stages, so freezing, caching and tr
 """
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Key, UInt8
 
 Tree = Any
 
@@ -26,14 +27,24 @@ class BatchNormMode(enum.Enum):
     """Running statistics; handed back are the batch's own mean and biased variance of the layer's input."""
 
 
+class Pass(NamedTuple):
+    """How a stage is run once. momentum: share of the old statistics that BATCH keeps; key: of dropout, None for no dropout."""
+
+    batch_norm: BatchNormMode = BatchNormMode.KEEP
+    momentum: float | Float[Array, ""] = 0.9
+    key: Key[Array, ""] | None = None
+
+
 class Preprocess(NamedTuple):
-    """How the network wants its images. mean, std: one number a channel on the 0..255 scale, in the order R, G, B."""
+    """How the weights want their images. mean, std: one number a channel on the 0..255 scale, in the order R, G, B; crop: share of
+    the image's side that their own evaluation looks at."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     channel_order: str
     interpolation: str
     image_size: int
+    crop: float = 1.0
 
     def apply(self, images: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
         """RGB bytes -> floats in the network's channel order."""
@@ -41,12 +52,17 @@ class Preprocess(NamedTuple):
         return x[..., ::-1] if self.channel_order == "BGR" else x
 
 
+def average(y: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
+    """Global average pooling: what a tap of a convolutional network reads."""
+    return jnp.mean(y, axis=(1, 2))
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A network without its numbers; those are arguments: params and stats, one pure dict a stage.
 
-    stages: names in order. groups: coarse names for consecutive stages. channels: of each stage's output. graphdefs: one
-    a stage.
+    stages: names in order. groups: coarse names for consecutive stages. channels: of each stage's pooled output. graphdefs: one a
+    stage; merged with its numbers, each is called as stage(x, Pass). pool: from a stage's output to its features.
     """
 
     name: str
@@ -55,50 +71,52 @@ class Backbone:
     channels: tuple[int, ...]
     preprocess: Preprocess
     graphdefs: tuple["nnx.GraphDef[Any]", ...]
+    pool: Callable[[jax.Array], jax.Array] = average
 
     def apply(
         self,
         params: Sequence[Tree],
         stats: Sequence[Tree],
-        x: Float[Array, "n h w c"],
+        x: Float[Array, "n *place c"],
         *,
         start: int = 0,
         stop: int | None = None,
         modes: Sequence[BatchNormMode] | BatchNormMode = BatchNormMode.KEEP,
         momentum: float | Float[Array, ""] = 0.9,
-    ) -> tuple[Float[Array, "n rows columns channels"], tuple[Tree, ...]]:
+        key: Key[Array, ""] | None = None,
+    ) -> tuple[Float[Array, "n *other_place channels"], tuple[Tree, ...]]:
         """Runs stages[start:stop] on `x`: preprocessed images if start is 0, else the output of stage start - 1.
 
-        modes: one for all, or one a stage of the whole list. momentum: share of the old statistics that BATCH keeps.
-        Returns the output, of channels[stop - 1] channels, and all statistics, those of the stages that ran replaced.
+        modes: one for all, or one a stage of the whole list. momentum: share of the old statistics that BATCH keeps. key: of
+        dropout; without one nothing is dropped. Returns the output and all statistics, those of the stages that ran replaced.
         """
-        _, y, new_stats = self._run(params, stats, x, start, stop, modes, momentum)
+        _, y, new_stats = self._run(params, stats, x, start, stop, modes, momentum, key)
         return y, new_stats
 
     def taps(
         self,
         params: Sequence[Tree],
         stats: Sequence[Tree],
-        x: Float[Array, "n h w c"],
+        x: Float[Array, "n *place c"],
         *,
         start: int = 0,
         stop: int | None = None,
         modes: Sequence[BatchNormMode] | BatchNormMode = BatchNormMode.KEEP,
-        momentum: float | Float[Array, ""] = 0.9,
-    ) -> tuple[list[Float[Array, "n _"]], Float[Array, "n rows columns channels"], tuple[Tree, ...]]:
-        """`apply`, and before its results the pooled output, of channels[i] channels, of every stage that ran."""
-        return self._run(params, stats, x, start, stop, modes, momentum)
+    ) -> tuple[list[Float[Array, "n _"]], Float[Array, "n *other_place channels"], tuple[Tree, ...]]:
+        """`apply` without dropout, and before its results the pooled output, of channels[i] channels, of every stage that ran."""
+        return self._run(params, stats, x, start, stop, modes, 0.9, None)
 
     def _run(
         self,
         params: Sequence[Tree],
         stats: Sequence[Tree],
-        x: Float[Array, "n h w c"],
+        x: Float[Array, "n *place c"],
         start: int,
         stop: int | None,
         modes: Sequence[BatchNormMode] | BatchNormMode,
         momentum: float | Float[Array, ""],
-    ) -> tuple[list[Float[Array, "n _"]], Float[Array, "n rows columns channels"], tuple[Tree, ...]]:
+        key: Key[Array, ""] | None,
+    ) -> tuple[list[Float[Array, "n _"]], Float[Array, "n *other_place channels"], tuple[Tree, ...]]:
         count = len(self.stages)
         stop = count if stop is None else stop
         if not 0 <= start <= stop <= count:
@@ -112,12 +130,7 @@ class Backbone:
         new_stats = list(stats)
         for index in range(start, stop):
             stage = nnx.merge(self.graphdefs[index], params[index], stats[index])
-            x = stage(x, modes[index], momentum)
+            x = stage(x, Pass(modes[index], momentum, None if key is None else jax.random.fold_in(key, index)))
             new_stats[index] = nnx.to_pure_dict(nnx.state(stage, nnx.BatchStat))
-            pooled.append(pool(x))
+            pooled.append(self.pool(x))
         return pooled, x, tuple(new_stats)
-
-
-def pool(y: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
-    """Global average pooling."""
-    return jnp.mean(y, axis=(1, 2))

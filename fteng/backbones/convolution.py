@@ -1,7 +1,10 @@
-"""Convolutions with padding SAME, fast on the platform they run on.
+"""Convolutions, fast on the platform they run on.
 
-XLA's CPU backend has no fast depthwise convolution and no fast weight gradient. There a depthwise convolution is k * k shifted
-multiply-adds, which fuse into one loop, and a 1x1 convolution is a matrix product of all pixels. Elsewhere XLA's own runs.
+Padding is "SAME" and "VALID" as XLA has them, or an int: that many zeros on every side, as torch has it.
+
+XLA's CPU backend has no fast depthwise convolution and no fast weight gradient; its dense forward pass is good. There the way is
+chosen by shape, from measurement: 1x1 and patches are matrix products of all pixels, large 3x3 layers are Winograd's, the rest runs
+forward natively and, where there are many pixels, has its weight gradient from matrix products. Elsewhere XLA's own runs.
 
 The platform is JAX's default backend at trace time. `jax.lax.platform_dependent` would also choose well for a CPU beside a GPU,
 at the price of tracing every convolution twice; there the native convolution is right too, only slow.
@@ -14,39 +17,61 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-# The output of padding SAME: one place a stride, the last one where the image ends earlier.
-Dense = Float[Array, "n (h+{stride}-1)//{stride} (w+{stride}-1)//{stride} outputs"]
-Depthwise = Float[Array, "n (h+{stride}-1)//{stride} (w+{stride}-1)//{stride} c"]
+from fteng.backbones import winograd
+from fteng.backbones.depthwise import depthwise as shifted_depthwise
+from fteng.backbones.windows import Padding, Pads, gradient_pads, images_at_once, output_size, pad, pads_of
+
+# Bytes of the patches that one matrix product of the weight gradient takes.
+_PATCHES = 32 * 2**20
+# Multiply-adds from which Winograd's way is worth about a second of compilation.
+_WORTH = 2**29
+# Pixels of the output, over all images, up to which the native weight gradient is as fast and within 1e-5 of the exact one. From
+# 100,000 on it was off by up to 3e-5 and took up to 6 times as long.
+_FEW_PIXELS = 2**15
+# Channels from which Winograd's way beats the native convolution; its weight gradient does from fewer.
+_WIDE = 128
 
 
-def dense(x: Float[Array, "n h w inputs"], kernel: Float[Array, "k k inputs outputs"], stride: int) -> Dense:
-    """Every output channel sees every input channel.
-
-    On a CPU it needs k * k times the memory of its input if k > 1: made for stems, whose input has 3 channels.
-    """
+def dense(
+    x: Float[Array, "n h w inputs"], kernel: Float[Array, "k k inputs outputs"], stride: int, padding: Padding = "SAME"
+) -> Float[Array, "n rows columns outputs"]:
+    """Every output channel sees every input channel."""
     if jax.default_backend() != "cpu":
-        return native(x, kernel, stride)
-    size = kernel.shape[0]
-    if size == 1 and stride == 1:
-        return _dense(x, kernel[0, 0])
-    h, w = _output_size(x, stride)
-    padded = _pad_same(x, size, stride)
-    patches = jnp.concatenate([_window(padded, i, j, h, w, stride) for i in range(size) for j in range(size)], axis=-1)
-    return _dense(patches, kernel.reshape(-1, kernel.shape[-1]))
+        return native(x, kernel, stride, padding)
+    size, inputs, outputs = kernel.shape[0], *kernel.shape[2:]
+    pads = pads_of(x.shape, size, stride, padding)
+    if size == 1:
+        return _dense(pad(x, pads)[:, ::stride, ::stride], kernel[0, 0])
+    if size == stride:
+        rows, columns = output_size(x.shape, size, stride, pads)
+        whole = pad(x, pads)[:, : rows * size, : columns * size].reshape(-1, rows, size, columns, size, inputs)
+        patches = whole.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows, columns, size * size * inputs)
+        return _dense(patches, kernel.reshape(-1, outputs))
+    return _windowed(x, kernel, stride, pads)
 
 
-def depthwise(x: Float[Array, "n h w c"], kernel: Float[Array, "k k 1 c"], stride: int) -> Depthwise:
+def depthwise(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "k k 1 c"], stride: int, padding: Padding = "SAME"
+) -> Float[Array, "n rows columns c"]:
     """Every channel is filtered by itself."""
     if jax.default_backend() != "cpu":
-        return native(x, kernel, stride)
-    return _depthwise(x, kernel, stride)
+        return native(x, kernel, stride, padding)
+    return shifted_depthwise(x, kernel, stride, pads_of(x.shape, kernel.shape[0], stride, padding))
 
 
-def native(x: Float[Array, "n h w c"], kernel: Float[Array, "k k inputs outputs"], stride: int) -> Dense:
+def native(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "k k inputs outputs"], stride: int, padding: Padding = "SAME"
+) -> Float[Array, "n rows columns outputs"]:
     """XLA's own convolution; depthwise if the kernel has one input channel and x has more."""
+    return _native(x, kernel, stride, pads_of(x.shape, kernel.shape[0], stride, padding))
+
+
+def _native(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "k k inputs outputs"], stride: int, pads: Pads
+) -> Float[Array, "n rows columns outputs"]:
     groups = x.shape[-1] // kernel.shape[2]
     layout = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=layout, feature_group_count=groups)
+    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=layout, feature_group_count=groups)
 
 
 def _dense(x: Float[Array, "n h w inputs"], matrix: Float[Array, "inputs outputs"]) -> Float[Array, "n h w outputs"]:
@@ -69,101 +94,92 @@ def _matmul_backward(
     saved: tuple[Float[Array, "pixels inputs"], Float[Array, "inputs outputs"]], dy: Float[Array, "pixels outputs"]
 ) -> tuple[Float[Array, "pixels inputs"], Float[Array, "inputs outputs"]]:
     x, matrix = saved
-    return lax.dot_general(dy, matrix, (((1,), (1,)), ((), ()))), lax.dot_general(x, dy, (((0,), (0,)), ((), ())))
+    return lax.dot_general(dy, matrix, (((1,), (1,)), ((), ()))), winograd.over_pixels(x, dy)
 
 
 _matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _depthwise(x: Float[Array, "n h w c"], kernel: Float[Array, "k k 1 c"], stride: int) -> Depthwise:
-    size = kernel.shape[0]
-    return _shifted_sum(_pad_same(x, size, stride), kernel[:, :, 0], _output_size(x, stride), stride)
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _windowed(
+    x: Float[Array, "n h w inputs"], kernel: Float[Array, "k k inputs outputs"], stride: int, pads: Pads
+) -> Float[Array, "n rows columns outputs"]:
+    if _tiled(x, kernel, stride, pads, _WIDE):
+        return winograd.convolve(x, kernel, pads)
+    return _native(x, kernel, stride, pads)
 
 
-def _depthwise_forward(
-    x: Float[Array, "n h w c"], kernel: Float[Array, "k k 1 c"], stride: int
-) -> tuple[Depthwise, tuple[Float[Array, "n h w c"], Float[Array, "k k 1 c"]]]:
-    return _depthwise(x, kernel, stride), (x, kernel)
+def _tiled(
+    x: Float[Array, "n h w inputs"], kernel: Float[Array, "k k inputs outputs"], stride: int, pads: Pads, channels: int
+) -> bool:
+    """Whether Winograd's way is exact (its sums would show in bfloat16) and pays, from so many channels on the wider side."""
+    if kernel.shape[0] != 3 or stride != 1 or kernel.dtype.itemsize < 4:
+        return False
+    rows, columns = output_size(x.shape, 3, 1, pads)
+    wide_enough = min(kernel.shape[2:]) >= 64 and max(kernel.shape[2:]) >= channels
+    return wide_enough and x.shape[0] * rows * columns * kernel.size >= _WORTH
 
 
-def _depthwise_backward(
-    stride: int, saved: tuple[Float[Array, "n h w c"], Float[Array, "k k 1 c"]], dy: Depthwise
-) -> tuple[Float[Array, "n h w c"], Float[Array, "k k 1 c"]]:
+def _windowed_forward(
+    x: Float[Array, "n h w inputs"], kernel: Float[Array, "k k inputs outputs"], stride: int, pads: Pads
+) -> tuple[Float[Array, "n rows columns outputs"], tuple[Float[Array, "n h w inputs"], Float[Array, "k k inputs outputs"]]]:
+    return _windowed(x, kernel, stride, pads), (x, kernel)
+
+
+def _windowed_backward(
+    stride: int,
+    pads: Pads,
+    saved: tuple[Float[Array, "n h w inputs"], Float[Array, "k k inputs outputs"]],
+    dy: Float[Array, "n rows columns outputs"],
+) -> tuple[Float[Array, "n h w inputs"], Float[Array, "k k inputs outputs"]]:
     x, kernel = saved
-    return _input_gradient(x.shape, kernel, stride, dy), _weight_gradient(x, kernel.shape[0], stride, dy)
+    if _tiled(x, kernel, stride, pads, 64):
+        dkernel = winograd.weight_gradient(x, dy, pads)
+    elif dy.size <= _FEW_PIXELS * dy.shape[-1]:
+        (dkernel,) = jax.linear_transpose(lambda kernel: _native(x, kernel, stride, pads), kernel)(dy)
+    else:
+        dkernel = _weight_gradient(x, kernel.shape[0], stride, pads, dy)
+    if _tiled(x, kernel, stride, pads, _WIDE):
+        return winograd.transpose(dy, kernel, gradient_pads(x.shape, dy.shape, 3, 1, pads)), dkernel
+    (dx,) = jax.linear_transpose(lambda x: _native(x, kernel, stride, pads), x)(dy)
+    return dx, dkernel
 
 
-_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+_windowed.defvjp(_windowed_forward, _windowed_backward)
 
 
-def _input_gradient(
-    shape: tuple[int, ...], kernel: Float[Array, "k k 1 c"], stride: int, dy: Float[Array, "n rows columns c"]
-) -> Float[Array, "n h w c"]:
-    """The transposed convolution: dy spread out by the stride, under the kernel turned round."""
-    size = kernel.shape[0]
-    spread = [(0, 0, 0)]
-    for axis in (1, 2):
-        before = size - 1 - _same_pads(shape[axis], size, stride)[0]
-        after = shape[axis] + size - 1 - before - ((dy.shape[axis] - 1) * stride + 1)
-        spread.append((before, after, stride - 1))
-    padded = lax.pad(dy, jnp.zeros((), dy.dtype), (*spread, (0, 0, 0)))
-    return _shifted_sum(padded, kernel[::-1, ::-1, 0], (shape[1], shape[2]), 1)
+def _weight_gradient(
+    x: Float[Array, "n h w inputs"], size: int, stride: int, pads: Pads, dy: Float[Array, "n rows columns outputs"]
+) -> Float[Array, "{size} {size} inputs outputs"]:
+    """Patches times dy, summed over groups of images whose patches fit `_PATCHES` bytes.
 
-
-def _weight_gradient(x: Float[Array, "n h w c"], size: int, stride: int, dy: Depthwise) -> Float[Array, "{size} {size} 1 c"]:
-    """Of every tap, the sum over images, rows and columns of the shifted input times dy.
-
-    One image at a time: on six layers of EfficientNet-Lite0 it took a third to a sixth of the time of the whole batch at once. The
-    loop over taps is there to compile one tap and not size * size.
+    The pixels are the patches' last axis, which XLA:CPU multiplies fastest. A stride's phases are apart before the loop over taps,
+    which compiles one tap and not size * size, so that a tap is one slice.
     """
-    _, h, w, c = dy.shape
+    n, _, _, inputs = x.shape
+    _, rows, columns, outputs = dy.shape
+    taps = size * size
+    reach = [(length - 1 + -(-size // stride)) * stride for length in (rows, columns)]
+    ends = [(before, to - before - length) for (before, _), to, length in zip(pads, reach, x.shape[1:3], strict=True)]
+    at_once = images_at_once(n, taps * inputs * rows * columns * x.dtype.itemsize, _PATCHES)
+    wide = jnp.promote_types(x.dtype, jnp.float32)
 
     def add(
-        total: Float[Array, "taps c"], image: tuple[Float[Array, "h w c"], Float[Array, "rows columns c"]]
-    ) -> tuple[Float[Array, "taps c"], None]:
-        one, slope = image
-        padded = _pad_same(one[None], size, stride)[0]
+        total: Float[Array, "taps_inputs outputs"],
+        group: tuple[Float[Array, "m h w inputs"], Float[Array, "m rows columns outputs"]],
+    ) -> tuple[Float[Array, "taps_inputs outputs"], None]:
+        part, slope = group
+        whole = pad(part, (ends[0], ends[1])).reshape(at_once, reach[0] // stride, stride, reach[1] // stride, stride, inputs)
+        phases = whole.transpose(2, 4, 5, 0, 1, 3)
 
-        def tap(index: Int[Array, ""]) -> Float[Array, "c"]:
-            window = ((h - 1) * stride + 1, (w - 1) * stride + 1, c)
-            shifted = lax.dynamic_slice(padded, (index // size, index % size, 0), window)[::stride, ::stride]
-            return jnp.sum(jnp.sum(shifted * slope, axis=0), axis=0)
+        def tap(index: Int[Array, ""]) -> Float[Array, "inputs pixels"]:
+            i, j = index // size, index % size
+            start = (i % stride, j % stride, 0, 0, i // stride, j // stride)
+            return lax.dynamic_slice(phases, start, (1, 1, inputs, at_once, rows, columns)).reshape(inputs, -1)
 
-        return total + lax.map(tap, jnp.arange(size * size)), None
+        patches = lax.map(tap, jnp.arange(taps)).reshape(taps * inputs, -1)
+        return total + jnp.matmul(patches, slope.reshape(-1, outputs), preferred_element_type=wide), None
 
-    total, _ = lax.scan(add, jnp.zeros((size * size, c), x.dtype), (x, dy))
-    return total.reshape(size, size, 1, c)
-
-
-def _shifted_sum(
-    padded: Float[Array, "n h w c"], kernel: Float[Array, "k k c"], output: tuple[int, int], stride: int
-) -> Float[Array, "n {output[0]} {output[1]} c"]:
-    size = kernel.shape[0]
-    total = jnp.zeros((), padded.dtype)
-    for i in range(size):
-        for j in range(size):
-            total = total + _window(padded, i, j, *output, stride) * kernel[i, j]
-    return total
-
-
-def _window(
-    padded: Float[Array, "n padded_h padded_w c"], i: int, j: int, h: int, w: int, stride: int
-) -> Float[Array, "n {h} {w} c"]:
-    """What a tap at row i, column j sees."""
-    n, _, _, c = padded.shape
-    return lax.slice(padded, (0, i, j, 0), (n, i + (h - 1) * stride + 1, j + (w - 1) * stride + 1, c), (1, stride, stride, 1))
-
-
-def _output_size(x: Float[Array, "n h w c"], stride: int) -> tuple[int, int]:
-    return -(-x.shape[1] // stride), -(-x.shape[2] // stride)
-
-
-def _same_pads(length: int, size: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after, as TensorFlow's and XLA's SAME has them: an odd one comes after."""
-    total = max((-(-length // stride) - 1) * stride + size - length, 0)
-    return total // 2, total - total // 2
-
-
-def _pad_same(x: Float[Array, "n h w c"], size: int, stride: int) -> Float[Array, "n padded_h padded_w c"]:
-    return jnp.pad(x, ((0, 0), _same_pads(x.shape[1], size, stride), _same_pads(x.shape[2], size, stride), (0, 0)))
+    groups = [array.reshape(-1, at_once, *array.shape[1:]) for array in (x, dy)]
+    total, _ = lax.scan(add, jnp.zeros((taps * inputs, outputs), wide), (groups[0], groups[1]))
+    return total.astype(x.dtype).reshape(size, size, inputs, outputs)

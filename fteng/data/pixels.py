@@ -4,8 +4,9 @@ import errno
 import fcntl
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,11 +21,16 @@ from fteng.data.records import Packed, Record
 from fteng.errors import UserError
 
 # Raised when what decode makes of a record changes: old arrays are then made anew.
-_VERSION = 2
-_IMAGES_AT_A_TIME = 256
+_VERSION = 3
+# A thread decodes so many before it hands over, which costs about what writing an image does.
+_RECORDS_A_TASK = 8
+_BYTES_A_SYNC = 32 << 20
 _ROWS_LOOKED_AT = 256
 # What is wrong with one file; any other error of the system is not the file's.
 _FILE_ERRORS = {None, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENOTDIR}
+
+# An image and its digest, or why there is none.
+_Found = tuple[np.ndarray, str] | str
 
 
 class Settings(NamedTuple):
@@ -108,41 +114,65 @@ def _find(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:
 def _decode_all(
     folder: Path, records: Sequence[Record], settings: Settings, progress: Callable[[int, int], None]
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Decode in threads (Pillow releases the interpreter while it works); unreadable images are named and leave no row."""
+    """Decode in threads (the decoders release the interpreter while they work); unreadable images are named and leave no row."""
     unreadable: list[tuple[str, str]] = []
     digests: list[str] = []
 
-    def one(record: Record) -> np.ndarray | str:
+    def one(record: Record) -> tuple[np.ndarray, str] | str:
         try:
-            return decode(record.image, *settings)
+            image = decode(record.image, *settings)
+            return image, pixel_digest(image)
         except Exception as error:  # Pillow raises many kinds on broken files; each is named in the report
             if isinstance(error, OSError) and error.errno not in _FILE_ERRORS:
                 raise UserError(f"cannot read {record.id} ({error.strerror}); nothing was prepared: try again") from None
             return _reason(error)
 
-    beside = folder / "images.part"
-    with beside.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(records), _IMAGES_AT_A_TIME):
-            part = records[start : start + _IMAGES_AT_A_TIME]
-            for record, image in zip(part, pool.map(one, part), strict=True):
-                if isinstance(image, str):
-                    unreadable.append((record.id, image))
-                    continue
-                file.write(image.tobytes())
-                digests.append(pixel_digest(image))
-            progress(min(start + len(part), len(records)), len(records))
-    if not digests:
-        raise UserError(f"data: none of {len(records)} files is a readable image; the first: {': '.join(unreadable[0])}")
-    with beside.open("rb") as file:
+    beside, synced, syncs = folder / "images.part", 0, []
+    with beside.open("wb") as file, ThreadPoolExecutor(1) as writer:
+        for done, (record, found) in enumerate(_in_threads(one, records), 1):
+            if isinstance(found, str):
+                unreadable.append((record.id, found))
+            else:
+                file.write(found[0].data)
+                digests.append(found[1])
+            if file.tell() - synced >= _BYTES_A_SYNC:
+                # The disk works beside the decoders, instead of after them.
+                synced = file.tell()
+                syncs.append(writer.submit(os.fdatasync, file.fileno()))
+            if done % _RECORDS_A_TASK == 0 or done == len(records):
+                progress(done, len(records))
+        for sync in syncs:
+            sync.result()
+        file.flush()
         # Before the rename: meta.json vouches for these bytes, also after a power cut.
         os.fsync(file.fileno())
+    if not digests:
+        first = ": ".join(unreadable[0])
+        raise UserError(
+            f"data: none of {len(records)} files is a readable image; the first: {first}; look at data.path and at the files"
+        )
     beside.replace(folder / "images.bin")
     shape = [len(digests), settings.size, settings.size, 3]
     meta = {"shape": shape, "unreadable": unreadable, "sha256": digests, "settings": settings._asdict()}
     paths.write_json(folder / "meta.json", meta)
-    found = _find(folder)
-    assert found is not None, f"{folder} changed while it was held"
-    return found
+    return np.memmap(folder / "images.bin", np.uint8, "r", shape=tuple(shape)), meta
+
+
+def _in_threads(one: Callable[[Record], _Found], records: Sequence[Record]) -> Iterator[tuple[Record, _Found]]:
+    """(record, one(record)) in order, decoded a few tasks ahead of who asks: threads neither starve nor fill the memory."""
+    parts = [records[start : start + _RECORDS_A_TASK] for start in range(0, len(records), _RECORDS_A_TASK)]
+    ahead = 2 * (os.cpu_count() or 1)
+
+    def some(part: Sequence[Record]) -> list[_Found]:
+        return [one(record) for record in part]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        running: deque[Future[list[_Found]]] = deque(pool.submit(some, part) for part in parts[:ahead])
+        for index, part in enumerate(parts):
+            found = running.popleft().result()
+            if index + ahead < len(parts):
+                running.append(pool.submit(some, parts[index + ahead]))
+            yield from zip(part, found, strict=True)
 
 
 def _reason(error: Exception) -> str:

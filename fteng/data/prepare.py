@@ -59,9 +59,15 @@ def cache_root(config: DataConfig) -> Path:
     return Path(config.cache_dir or os.environ.get("FTENG_CACHE") or "~/.cache/fteng").expanduser()
 
 
-def prepare(config: DataConfig, interpolation: str, progress: Callable[[int, int], None]) -> Dataset:
-    """Read, decode (or find decoded), split. progress(done, total) while it decodes. Raises UserError."""
-    source = SOURCES[config.source](config)
+def read_source(config: DataConfig) -> Source:
+    """What the data are, without decoding an image. Raises UserError."""
+    return SOURCES[config.source](config)
+
+
+def prepare(config: DataConfig, interpolation: str, progress: Callable[[int, int], None], source: Source | None = None) -> Dataset:
+    """Read, unless `source` was read before, decode (or find decoded), split. progress(done, total) while it decodes. Raises
+    UserError."""
+    source = source or read_source(config)
     records = limit(_merge_classes(source.records, config.merge), config.limit, seed=config.split_seed)
     settings = Settings(config.image_size, config.resize, interpolation)
     near = config.duplicates == "near"
@@ -75,7 +81,10 @@ def _assemble(config: DataConfig, source: Source, pixels: Pixels) -> Dataset:
     """The data set of a source whose records are the rows of `pixels`."""
     classes = tuple(sorted({record.label for record in source.records}))
     if len(classes) < 2:
-        raise UserError(f"data: {len(source.records)} readable image(s) of {len(classes)} class(es); a study needs two or more")
+        raise UserError(
+            f"data: {len(source.records)} readable image(s) of {len(classes)} class(es); a study needs two or more: add images,"
+            " or name the right label column or folder"
+        )
     records, found = _join_duplicates(source.records, pixels)
     given = any(record.split for record in records)
     units = records if config.split_by == "group" else [record._replace(group=record.id) for record in records]

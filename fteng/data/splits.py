@@ -159,7 +159,8 @@ def _check_sizes(classes_of: Mapping[str, set[str]], least: int, wanted: str) ->
         if n < least:
             raise UserError(
                 f"class {label!r} has {n} group(s) of images (a group: one patient, or one image where nothing says which"
-                f" belong together); {wanted} need at least {least}: add images, merge classes with data.merge, or leave it out"
+                f" belong together); {wanted} need at least {least}: add images, merge classes with data.merge, or"
+                " look at the column of groups"
             )
 
 

@@ -31,8 +31,8 @@ def trainable_mask(plan: FreezePlan, parameters: Parameters) -> Parameters:
 
 
 def decay_mask(tree: Tree) -> Tree:
-    """True where weight decay applies: matrices and kernels, never biases and norm layers (fewer than two axes)."""
-    return jax.tree.map(lambda leaf: leaf.ndim >= 2, tree)
+    """True where weight decay applies: kernels, never biases, norms, tokens or position embeddings."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", tree)
 
 
 def split(parameters: Parameters, mask: Parameters) -> tuple[Parameters, Parameters]:

@@ -1,65 +1,128 @@
-"""One pass over the images: pooled features of every stage, the source classifier's answers, and the moments of the profile."""
+"""One pass over the images: pooled features of every stage, and the moments that the profile compares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, UInt8
+from jaxtyping import Array, Float32, Int, UInt8
 
 from fteng.backbones.backbone import Backbone, BatchNormMode
 from fteng.backbones.weights import Weights
 from fteng.data.prepare import Dataset
+from fteng.probe.moments import add_moments, central_moments, output_moments
 from fteng.train.evaluate import batches
 from fteng.train.feed import Feed
 
+Tree = Any
+
+
+class Moments(NamedTuple):
+    """What images look like inside a network: float64 `mean` and biased `var` a channel, one entry a stage.
+
+    inputs: a tree like the batch-norm statistics, of each layer's input; outputs: of the stage's output, over images and places.
+    """
+
+    inputs: tuple[Tree, ...]
+    outputs: tuple[Tree, ...]
+
 
 class Features(NamedTuple):
-    """taps: one a stage, rows as in the data set; moments: one tree a stage like the batch-norm statistics,
-    `mean` and `var` of each layer's input over the training images."""
+    """taps: one a stage, rows as in the data set; moments: of the training images."""
 
     taps: list[Float32[np.ndarray, "n _"]]
-    moments: tuple[Any, ...]
+    moments: Moments
+
+
+class _Batch(NamedTuple):
+    """What one batch says; the arrays are still on the device. Of `pooled` the first len(rows) rows count."""
+
+    rows: Int[np.ndarray, "_"]
+    pooled: list[Array]
+    inputs: tuple[Tree, ...]
+    outputs: tuple[Tree, ...]
 
 
 def extract(
     backbone: Backbone, weights: Weights, dataset: Dataset, feed: Feed, batch_size: int, on_images: Callable[[int], None]
 ) -> Features:
     """Run every image once through every stage, with the source statistics. on_images(k): k more images are through."""
-
-    def one_batch(images: UInt8[Array, "b h w 3"]) -> tuple[list[Float[Array, "b _"]], tuple[Any, ...]]:
-        x = backbone.preprocess.apply(images)
-        pooled, _, moments = backbone.taps(weights.params, weights.stats, x, modes=BatchNormMode.OBSERVE)
-        return pooled, moments
-
-    run = jax.jit(one_batch)
-    n = len(dataset.labels)
-    taps = [np.empty((n, channels), np.float32) for channels in backbone.channels]
-    total, seen = None, 0
+    run = _one_batch(backbone)
+    taps = [np.empty((len(dataset.labels), channels), np.float32) for channels in backbone.channels]
+    running = _Running()
     for split, rows in dataset.splits.items():
-        for part, counted in batches(rows, batch_size):
-            pooled, moments = run(feed.take(part))
-            for tap, values in zip(taps, pooled, strict=True):
-                tap[part[:counted]] = np.asarray(values)[:counted]
-            # A padded batch counts its last image more than once; a set smaller than a batch has nothing else.
-            if split == "train" and (counted == batch_size or total is None):
-                raw = jax.tree.map(np.asarray, jax.tree.map(_raw_moments, moments, is_leaf=_is_layer))
-                total = raw if total is None else jax.tree.map(np.add, total, raw)
-                seen += 1
-            on_images(counted)
-    return Features(taps, jax.tree.map(lambda layer: _central_moments(layer, seen), total, is_leaf=_is_layer))
+        for batch in _pass(run, weights, rows, feed, batch_size, counts=split == "train"):
+            for tap, values in zip(taps, batch.pooled, strict=True):
+                tap[batch.rows] = np.asarray(values)[: len(batch.rows)]
+            if split == "train":
+                running = _added(running, batch, batch_size)
+            on_images(len(batch.rows))
+    return Features(taps, _moments(running))
 
 
-def _is_layer(node: Any) -> bool:
-    return isinstance(node, dict) and "mean" in node
+def observe(
+    backbone: Backbone, weights: Weights, rows: Int[np.ndarray, "n"], feed: Feed, batch_size: int, on_images: Callable[[int], None]
+) -> Moments:
+    """The moments of these images alone, in memory that does not grow with their number. on_images: as of `extract`."""
+    running = _Running()
+    for batch in _pass(_one_batch(backbone), weights, rows, feed, batch_size, counts=True):
+        running = _added(running, batch, batch_size)
+        on_images(len(batch.rows))
+    return _moments(running)
 
 
-def _raw_moments(layer: dict[str, Float[Array, "c"]]) -> dict[str, Float[Array, "c"]]:
-    """Moments that add up over batches of one size: the mean and the mean square."""
-    return {"mean": layer["mean"], "square": layer["var"] + jnp.square(layer["mean"])}
+def output_widths(backbone: Backbone, weights: Weights, image_size: int) -> list[int]:
+    """Channels of each stage's output, which may be fewer than its features have. Nothing is computed."""
+    images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.uint8)
+    _, _, outputs = jax.eval_shape(_one_batch(backbone), weights.params, weights.stats, images, np.ones(1, bool))
+    return [layer["mean"].shape[0] for layer in outputs]
 
 
-def _central_moments(layer: dict[str, Float[np.ndarray, "c"]], batch_count: int) -> dict[str, Float[np.ndarray, "c"]]:
-    mean = layer["mean"] / batch_count
-    return {"mean": mean, "var": np.maximum(layer["square"] / batch_count - mean**2, 0.0)}
+def _one_batch(backbone: Backbone) -> Callable[..., tuple[list[Array], tuple[Tree, ...], tuple[Tree, ...]]]:
+    # Weights are arguments, so that the network with other numbers is the same program.
+    def one_batch(
+        params: Any, stats: Any, images: UInt8[Array, "b h w 3"], counts: Array
+    ) -> tuple[list[Array], tuple[Tree, ...], tuple[Tree, ...]]:
+        y = backbone.preprocess.apply(images)
+        pooled, outputs = [], []
+        for index in range(len(backbone.stages)):
+            y, stats = backbone.apply(params, stats, y, start=index, stop=index + 1, modes=BatchNormMode.OBSERVE)
+            pooled.append(backbone.pool(y))
+            outputs.append(output_moments(y, counts))
+        return pooled, stats, tuple(outputs)
+
+    return jax.jit(one_batch)
+
+
+def _pass(
+    run: Callable[..., Any], weights: Weights, rows: Int[np.ndarray, "n"], feed: Feed, batch_size: int, *, counts: bool
+) -> Iterator[_Batch]:
+    """counts: whether the moments of outputs are asked for."""
+    padded = batches(rows, batch_size)
+    images = feed.batches([part for part, _ in padded])
+    for (part, counted), seen in zip(padded, images, strict=True):
+        found = run(weights.params, weights.stats, seen, np.arange(batch_size) < counted * counts)
+        yield _Batch(part[:counted], *found)
+
+
+class _Running(NamedTuple):
+    """Sums so far of `inputs` over whole batches, and of `outputs` over images."""
+
+    inputs: Tree = None
+    whole_batches: int = 0
+    outputs: Tree = None
+    images: int = 0
+
+
+def _added(running: _Running, batch: _Batch, batch_size: int) -> _Running:
+    counted = len(batch.rows)
+    inputs, whole = running.inputs, running.whole_batches
+    # Batch norm counts the last image of a padded batch more than once; a set smaller than a batch has nothing else.
+    if counted == batch_size or whole == 0:
+        inputs, whole = add_moments(inputs, batch.inputs, 1), whole + 1
+    return _Running(inputs, whole, add_moments(running.outputs, batch.outputs, counted), running.images + counted)
+
+
+def _moments(running: _Running) -> Moments:
+    return Moments(central_moments(running.inputs, running.whole_batches), central_moments(running.outputs, running.images))

@@ -29,7 +29,7 @@ def answer(summary: Summary) -> dict[str, Any]:
         warnings.append(f"The study is not finished: {far} ended. The answer can change.")
     choice = summary["recommendation"]
     metric, n = choice["metric"], sum(summary["dataset"]["counts"].get("test", {}).values())
-    what = words.plan(row["freeze_depth"], row["tap"], stages, row.get("trainable_stages", []), row.get("leaves", "all"))
+    what = words.plan(row["freeze_depth"], row["tap"], stages, row.get("trainable_stages", []), view.way(row).removeprefix(", "))
     unit = "images" if summary["dataset"]["groups"].get("test", n) == n else "groups"
     seeds = "" if view.is_probe(row) else f" ({words.number(row['seeds'], 'seed')})"
     sure = (
@@ -50,6 +50,7 @@ def of_sections(summary: Summary) -> dict[str, str]:
         "depth": _depth_finding(summary),
         "probes": _probe_finding(summary),
         "profile": _profile_finding(summary),
+        "source": _source_finding(summary),
         "cost": _cost_finding(summary),
     }
 
@@ -94,12 +95,34 @@ def _probe_finding(summary: Summary) -> str:
 def _profile_finding(summary: Summary) -> str:
     known = [row for row in summary["profile"] if row["mean_shift"] is not None]
     if not known:
-        return "This backbone has no batch norm with source statistics to compare with."
+        source = summary["source_profile"]
+        return f"There is no source to compare with: {source['reason']}." if source["kind"] == "none" else "Nothing was compared."
     most, least = (choose(known, key=lambda row: row["mean_shift"]) for choose in (max, min))
     return (
-        f"The data are furthest from what the network saw in {most['stage']} (mean shift {most['mean_shift']:.2f} source"
+        f"The data are furthest from the source in {most['stage']} (mean shift {most['mean_shift']:.2f} source"
         f" standard deviations) and nearest in {least['stage']} ({least['mean_shift']:.2f})."
     )
+
+
+def _source_finding(summary: Summary) -> str:
+    """What the data are compared with, and what that does not cover."""
+    source, size = summary["source_profile"], summary["dataset"]["image_size"]
+    if source["kind"] == "none":
+        return f"To have one, {source['advice']}." if source["advice"] else ""
+    if source["kind"] == "batch_norm":
+        return (
+            "The source is what batch norm keeps in the checkpoint: mean and variance of each channel of its inputs, a running"
+            " average over the last batches of pretraining, whose images were sized and augmented in a way of their own; the bars"
+            " compare the training images with them, averaged over the channels of a stage."
+        )
+    about = f"; {source['about']}" if source["about"] else ""
+    text = (
+        f"The source is {words.number(source['images'], 'image')} ({source['name']}{about}) at {source['image_size']} px under"
+        " these weights: mean and variance of each channel of a stage’s output over images and places; the bars compare these data"
+        " with them, averaged over the channels. It stands for those images, not for all that the network was pretrained on."
+    )
+    differ = f" The data are at {size} px: part of the distance is the size."
+    return text + differ if size != source["image_size"] else text
 
 
 def _cost_finding(summary: Summary) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fteng.report import words
+from fteng.trials import Variant
 
 Summary = Mapping[str, Any]
 # What no page and no XML may hold: control characters and halves of surrogate pairs, as odd file names have them.
@@ -45,10 +46,10 @@ def is_probe(row: Mapping[str, Any]) -> bool:
 
 
 def series(row: Mapping[str, Any]) -> str:
-    """What a line of the depth curve has in common: the tap, and which leaves train if not all. A probe stands alone."""
+    """What a line of the depth curve has in common: the tap, and how it is trained if not as usual. A probe stands alone."""
     if is_probe(row):
         return row["label"]
-    return f"tap {row['tap']}" + _leaves(row)
+    return f"tap {row['tap']}" + way(row)
 
 
 def name(row: Mapping[str, Any], summary: Summary) -> str:
@@ -58,12 +59,13 @@ def name(row: Mapping[str, Any], summary: Summary) -> str:
         return label
     text = words.depth_name(row["freeze_depth"], row["tap"], summary["stages"], label or f"only {', '.join(trained or [])}")
     several = len({trial["tap"] for trial in summary["trials"]}) > 1
-    return text + _leaves(row) + f", tap {row['tap']}" * several
+    return text + way(row) + f", tap {row['tap']}" * several
 
 
-def _leaves(row: Mapping[str, Any]) -> str:
-    leaves = row.get("leaves", "all")
-    return "" if leaves == "all" else f", {leaves} only"
+def way(row: Mapping[str, Any]) -> str:
+    """What sets a plan apart from the usual way of training it, as the end of a phrase; empty for the usual way."""
+    leaves, variant = row.get("leaves", "all"), Variant(**row.get("variant", {})).label
+    return f", {leaves} only" * (leaves != "all") + f", {variant}" * bool(variant)
 
 
 def ended(summary: Summary) -> list[Mapping[str, Any]]:
@@ -176,6 +178,15 @@ def _first(rows: Sequence[Any]) -> dict[str, Any]:
 def groups_are_whole(summary: Summary) -> bool | None:
     """Whether the audit found every group on one side of the split; None where it did not look."""
     return next((row["passed"] for row in summary["audit"] if row["check"] == _WHOLE_GROUPS), None)
+
+
+def not_profiled(summary: Summary) -> list[tuple[str, list[str]]]:
+    """Why stages have no row in the profile, and which stages."""
+    found: dict[str, list[str]] = {}
+    for row in summary["profile"]:
+        if row["mean_shift"] is None:
+            found.setdefault(row["reason"], []).append(row["stage"])
+    return list(found.items())
 
 
 def trial_rows(summary: Summary, names: Sequence[str]) -> list[dict[str, Any]]:

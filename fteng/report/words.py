@@ -98,7 +98,7 @@ def count(images: int, groups: int | None, kind: str = "") -> str:
     return text if groups in (None, images) else f"{text} in {number(groups, 'group')}"
 
 
-def plan(freeze_depth: int | None, tap: str, stages: Sequence[str], trained: Sequence[str], leaves: str = "all") -> str:
+def plan(freeze_depth: int | None, tap: str, stages: Sequence[str], trained: Sequence[str], way: str = "") -> str:
     """What to do, as an imperative without a full stop: `Freeze the first 12 of 18 stages and tune the rest`."""
     upto = stages.index(tap) + 1
     dropped = "" if upto == len(stages) else f"drop the {number(len(stages) - upto, 'stage')} behind it"
@@ -110,8 +110,8 @@ def plan(freeze_depth: int | None, tap: str, stages: Sequence[str], trained: Seq
         text = f"Tune all {upto} stages"
     else:
         text = f"Freeze the first {f'{freeze_depth} ' if freeze_depth > 1 else ''}of {upto} stages and tune the rest"
-    if leaves != "all":
-        text += f" ({leaves} parameters only)"
+    if way:
+        text += f" ({way})"
     return f"Read the output of {tap}, {dropped}, and {text[0].lower()}{text[1:]}" if dropped else text
 
 

@@ -96,6 +96,18 @@ def save_final(folder: Path, tree: Tree) -> None:
         checkpointer.save(folder.absolute(), flat, force=True)
 
 
+def read_final(folder: Path, template: Tree) -> Tree:
+    """What `save_final` wrote, in the structure of `template`. Raises UserError where it is missing or does not fit."""
+    names = _names(template)
+    abstract = dict(zip(names, map(ocp.utils.to_shape_dtype_struct, jax.tree.leaves(template)), strict=True))
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            flat = checkpointer.restore(folder.absolute(), abstract)
+    except Exception as error:  # Orbax and tensorstore raise many kinds on missing and broken files
+        raise UserError(f"{folder} cannot be read ({type(error).__name__}); delete the trial's folder, run again") from None
+    return jax.tree.unflatten(jax.tree.structure(template), [flat[name] for name in names])
+
+
 def _check_room(folder: Path, tree: Tree) -> None:
     """Raises UserError where `tree` would not fit: once Orbax runs into a full disk, its writers print a traceback each."""
     needed, free = partition.size_bytes(tree) + _SPARE_BYTES, shutil.disk_usage(folder).free

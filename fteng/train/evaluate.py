@@ -22,7 +22,7 @@ def make_forward(backbone: Backbone, end: int) -> Forward:
 
     def forward(parameters: Parameters, stats: tuple[Any, ...], images: UInt8[Array, "b h w 3"]) -> Float[Array, "b classes"]:
         y, _ = backbone.apply(parameters.stages, stats, backbone.preprocess.apply(images), stop=end)
-        return head_logits(parameters.head, y)
+        return head_logits(parameters.head, backbone.pool(y))
 
     return jax.jit(forward)
 
@@ -44,5 +44,7 @@ def predict(
 ) -> Predictions:
     """Logits of every image of `split`, in the order of the split."""
     rows = dataset.splits[split]
-    parts = [np.asarray(forward(parameters, stats, feed.take(part)))[:counted] for part, counted in batches(rows, batch_size)]
+    padded = batches(rows, batch_size)
+    images = feed.batches([part for part, _ in padded])
+    parts = [np.asarray(forward(parameters, stats, seen))[:counted] for (_, counted), seen in zip(padded, images, strict=True)]
     return Predictions(dataset.ids[rows], dataset.groups[rows], dataset.labels[rows], np.concatenate(parts))

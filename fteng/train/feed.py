@@ -1,7 +1,8 @@
-"""Where batches come from: the prepared array, on the device as a whole when it fits, else batch by batch from its memory map."""
+"""Where batches come from: the prepared array, on the device as a whole when it fits, else read ahead from its memory map."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,26 +13,107 @@ from jaxtyping import Array, Int, UInt8
 _SHARE_OF_DEVICE = 0.25
 # On a CPU "the device" is the host's memory, where the memory map is cached anyway.
 _HOST_BYTES = 1 << 30
+# Batches that wait on the device while one is in use, and threads that read them (a disk likes two requests better than one).
+_BATCHES_AHEAD = 4
+_READERS = 2
+
+
+@runtime_checkable
+class Plan(Protocol):
+    """The rows of each batch, in the order in which they are wanted: a list, or anything that makes them when asked."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Int[np.ndarray, "b"]: ...
 
 
 class Feed(NamedTuple):
-    """take: from rows to their images on the device; where: one line that says how."""
+    """take: from rows to their images on the device; batches: the same for each batch of a plan, read ahead where images are
+    streamed; where: one line that says how. Both give the same bits from either place."""
 
     take: Callable[[Int[np.ndarray, "b"]], UInt8[Array, "b h w 3"]]
+    batches: Callable[[Plan], Iterator[UInt8[Array, "b h w 3"]]]
     where: str
 
 
 def make_feed(images: UInt8[np.ndarray, "n h w 3"]) -> Feed:
     """A feed of images."""
     budget = _budget_bytes()
-    if images.nbytes <= budget:
-        whole = jnp.asarray(images)
-        gather = jax.jit(lambda rows: jnp.take(whole, rows, axis=0))
-        return Feed(lambda rows: gather(rows.astype(np.int32)), f"{images.nbytes >> 20} MiB of images on the device as a whole")
-    return Feed(
-        lambda rows: jnp.asarray(images[rows]),
-        f"{images.nbytes >> 20} MiB of images stay on disk, read batch by batch (budget on the device: {budget >> 20} MiB)",
-    )
+    if images.nbytes > budget:
+        return _streamed(
+            images, f"{images.nbytes >> 20} MiB of images, streamed from disk (budget on the device: {budget >> 20} MiB)"
+        )
+    whole = jnp.asarray(images)
+    gather = jax.jit(lambda rows: jnp.take(whole, rows, axis=0))
+
+    def take(rows: Int[np.ndarray, "b"]) -> UInt8[Array, "b h w 3"]:
+        return gather(rows.astype(np.int32))
+
+    def batches(plan: Plan) -> Iterator[UInt8[Array, "b h w 3"]]:
+        return (take(plan[index]) for index in range(len(plan)))
+
+    return Feed(take, batches, f"{images.nbytes >> 20} MiB of images on the device as a whole")
+
+
+def _streamed(images: UInt8[np.ndarray, "n h w 3"], where: str) -> Feed:
+    """Grain's threads copy rows out of the memory map and on to the device while the step before runs; processes would have to
+    send every batch, and there is nothing left to compute."""
+    plain = np.asarray(images)
+
+    def take(rows: Int[np.ndarray, "b"]) -> UInt8[Array, "b h w 3"]:
+        # Unlike an index in brackets, np.take lets other threads run while pages come in.
+        return jax.device_put(np.take(plain, rows, axis=0))
+
+    def batches(plan: Plan) -> Iterator[UInt8[Array, "b h w 3"]]:
+        # Takes seconds, which only a streamed study should pay.
+        import grain
+
+        options = grain.ReadOptions(num_threads=_READERS, prefetch_buffer_size=_BATCHES_AHEAD)
+        ahead = iter(grain.MapDataset.range(len(plan)).map(lambda index: take(plan[index])).to_iter_dataset(options))
+        try:
+            yield from ahead
+        finally:
+            ahead.close()
+
+    return Feed(take, batches, where)
+
+
+class TrainingRows:
+    """A plan: the rows of each step of a training from step `start` on, whole batches, each epoch in its own order.
+
+    rows: (n,) of the training images; labels: (n,) of each of them. Nothing but its arguments decides what a step sees, so a
+    resumed trial sees what an undisturbed one does.
+    """
+
+    def __init__(
+        self,
+        rows: Int[np.ndarray, "n"],
+        labels: Int[np.ndarray, "n"],
+        *,
+        batch: int,
+        epochs: int,
+        seed: int,
+        balanced: bool,
+        start: int = 0,
+    ) -> None:
+        self._rows, self._batch, self._start = rows, batch, start
+        self._per_epoch = len(rows) // batch
+        self._steps = self._per_epoch * epochs
+
+        def order(epoch: int) -> Int[np.ndarray, "n"]:
+            return epoch_order(labels, seed=seed, epoch=epoch, balanced=balanced)
+
+        # Read ahead over the end of an epoch, two are in use.
+        self._order = lru_cache(maxsize=2)(order)
+
+    def __len__(self) -> int:
+        return self._steps - self._start
+
+    def __getitem__(self, index: int, /) -> Int[np.ndarray, "b"]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        epoch, place = divmod(self._start + index, self._per_epoch)
+        return self._rows[self._order(epoch)[place * self._batch : (place + 1) * self._batch]]
 
 
 def epoch_order(labels: Int[np.ndarray, "n"], *, seed: int, epoch: int, balanced: bool = False) -> Int[np.ndarray, "n"]:

@@ -14,13 +14,14 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Float32, Int32, Key, UInt8
 
-from fteng.backbones.backbone import Backbone, BatchNormMode, pool
-from fteng.backbones.flops import total_flops
+from fteng.backbones.backbone import Backbone, BatchNormMode
+from fteng.backbones.flops import StageFlops, total_flops
 from fteng.config import TrainConfig
 from fteng.data.augment import augment, mixup
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan
+from fteng.trials import Variant
 
 Tree = Any
 
@@ -49,53 +50,48 @@ class Frozen(NamedTuple):
 class Program(NamedTuple):
     """One compiled step, shared by all trials of one plan and shape.
 
-    run(state, frozen, images (b, h, w, 3) uint8, labels (b,) int32, rate (), key) -> state, the state donated.
-    flops: of one call as XLA counts the compiled program, optimizer and all; forward_flops, suffix_flops: of one forward pass up to
-    the tap with the head, and of the part of it behind the boundary, as XLA counts each stage lowered alone; compile_seconds:
-    tracing and compiling `run`.
+    run(state, frozen, images (b, h, w, 3) uint8, labels (b,) int32, rates (stages + 1,), key) -> state, the state donated.
+    flops: of one call, as XLA counts the compiled program; expected_flops: of the forward pass up to the tap, the backward pass of
+    what lies behind the boundary, head and optimizer, as XLA counts each part lowered alone; compile_seconds: tracing and compiling
+    `run`.
     """
 
     run: Callable[..., TrainState]
     flops: float
-    forward_flops: float
-    suffix_flops: float
+    expected_flops: float
     compile_seconds: float
 
 
-def batch_norm_modes(plan: FreezePlan, recipe: TrainConfig) -> tuple[BatchNormMode, ...]:
-    """What batch norm does in each stage while training."""
-    return tuple(BatchNormMode(recipe.bn_trained if trains else recipe.bn_frozen) for trains in plan.trains)
+def batch_norm_modes(plan: FreezePlan, variant: Variant) -> tuple[BatchNormMode, ...]:
+    """What batch norm does in each stage while training; `adapt` has done its work before."""
+    follows = {"keep": (False, False), "adapt": (False, False), "batch": (False, True), "batch_all": (True, True)}
+    frozen, trained = follows[variant.batch_norm]
+    return tuple(BatchNormMode.BATCH if (trained if trains else frozen) else BatchNormMode.KEEP for trains in plan.trains)
 
 
 def make_optimizer(mask: Parameters, recipe: TrainConfig) -> optax.GradientTransformation:
-    """AdamW without its rate (the step multiplies by it, so that a new rate is no new program), masked to what trains.
+    """AdamW, or SGD with momentum, without its rate (the step multiplies by it, so that a new rate is no new program), masked to
+    what trains.
 
-    Decoupled weight decay: Loshchilov and Hutter 2019. Frozen leaves have no state, are not decayed and not in the clipped norm.
+    Weight decay is decoupled with AdamW (Loshchilov and Hutter 2019) and a part of the gradient with SGD, as the papers that train
+    by SGD have it. Frozen leaves have no state, are not decayed and not in the clipped norm.
     """
-    parts = [
-        optax.clip_by_global_norm(recipe.clip_norm) if recipe.clip_norm else optax.identity(),
-        optax.scale_by_adam(),
-        optax.add_decayed_weights(recipe.weight_decay, mask=partition.decay_mask),
-    ]
+    clip = optax.clip_by_global_norm(recipe.clip_norm) if recipe.clip_norm else optax.identity()
+    decay = optax.add_decayed_weights(recipe.weight_decay, mask=partition.decay_mask)
+    parts = (clip, optax.scale_by_adam(), decay) if recipe.optimizer == "adamw" else (clip, decay, optax.trace(recipe.momentum))
     return optax.masked(optax.chain(*parts), mask)
 
 
-def rate_factors(recipe: TrainConfig, total_steps: int) -> Float32[np.ndarray, "steps"]:
-    """Factor on the peak rate at each step: linear warm-up, then a half cosine to 0 (Loshchilov and Hutter 2017).
-
-    Reckoned outside the step, so that a study of another length needs no other program.
-    """
-    warmup = round(recipe.warmup_fraction * total_steps)
-    schedule = optax.schedules.warmup_cosine_decay_schedule(1.0 / (warmup + 1), 1.0, warmup, total_steps + 1)
-    return np.asarray(schedule(np.arange(total_steps)), np.float32)
-
-
 def initial_state(
-    parameters: Parameters, stats: tuple[Tree, ...], mask: Parameters, plan: FreezePlan, recipe: TrainConfig
+    parameters: Parameters,
+    stats: tuple[Tree, ...],
+    mask: Parameters,
+    modes: Sequence[BatchNormMode],
+    recipe: TrainConfig,
 ) -> tuple[TrainState, Frozen]:
     """(state at step 0, what never changes). The state owns copies, since the step donates its buffers."""
     trainable, frozen = partition.split(parameters, mask)
-    follows = [mode is BatchNormMode.BATCH for mode in batch_norm_modes(plan, recipe)]
+    follows = [mode is BatchNormMode.BATCH for mode in modes]
     moving = tuple(tree if follow else None for tree, follow in zip(stats, follows, strict=True))
     kept = tuple(None if follow else tree for tree, follow in zip(stats, follows, strict=True))
     trainable, moving = jax.tree.map(jnp.copy, (trainable, moving))
@@ -116,11 +112,12 @@ def make_step(
     backbone: Backbone,
     plan: FreezePlan,
     mask: Parameters,
+    modes: Sequence[BatchNormMode],
     recipe: TrainConfig,
     shares: Float[np.ndarray, "classes"],
 ) -> Callable[..., TrainState]:
-    """The step of `Program.run`, not yet compiled; shares: of the training images."""
-    modes, boundary, end = batch_norm_modes(plan, recipe), plan.boundary, len(plan.stages)
+    """The step of `Program.run`, not yet compiled; modes: of batch norm, one a stage; shares: of the training images."""
+    boundary, end = plan.boundary, len(plan.stages)
     optimizer = make_optimizer(mask, recipe)
 
     def step(
@@ -128,10 +125,10 @@ def make_step(
         frozen: Frozen,
         images: UInt8[Array, "b h w 3"],
         labels: Int32[Array, "b"],
-        rate: Float32[Array, ""],
+        rates: Float32[Array, "parts"],
         key: Key[Array, ""],
     ) -> TrainState:
-        augment_key, mixup_key = jax.random.split(jax.random.fold_in(key, state.step))
+        augment_key, mixup_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
         x = backbone.preprocess.apply(augment(augment_key, images, recipe.augment))
         targets = optax.smooth_labels(jax.nn.one_hot(labels, len(shares)), recipe.label_smoothing)
         if recipe.mixup:
@@ -148,22 +145,40 @@ def make_step(
         def loss_of(trainable: Parameters) -> tuple[Float[Array, ""], tuple[Tree, ...]]:
             parameters = partition.merge(trainable, frozen.parameters)
             y, new_stats = backbone.apply(
-                parameters.stages, stats, x, start=boundary, stop=end, modes=modes, momentum=recipe.bn_momentum
+                parameters.stages,
+                stats,
+                x,
+                start=boundary,
+                stop=end,
+                modes=modes,
+                momentum=recipe.bn_momentum,
+                key=dropout_key,
             )
-            return balanced_loss(head_logits(parameters.head, y), targets, shares, recipe.balance), new_stats
+            logits = head_logits(parameters.head, backbone.pool(y))
+            return balanced_loss(logits, targets, shares, recipe.balance), new_stats
 
         (loss, new_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.trainable)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.trainable)
-        trainable = jax.tree.map(lambda leaf, update: leaf - rate * update, state.trainable, updates)
+        trainable = _moved(state.trainable, updates, rates)  # pyright: ignore[reportArgumentType]
         moving = tuple(None if old is None else new for old, new in zip(state.stats, new_stats, strict=True))
         return TrainState(state.step + 1, trainable, moving, optimizer_state, state.loss_sum + loss)
 
     return step
 
 
-def head_logits(head: Tree, features: Float[Array, "n h w channels"]) -> Float[Array, "n classes"]:
-    """The head (see `Parameters`) over the pooled activations of the last stage."""
-    return pool(features) @ head["kernel"] + head["bias"]
+def _moved(trainable: Parameters, updates: Parameters, rates: Float32[Array, "parts"]) -> Parameters:
+    """One step down: each stage, and last the head, at a rate of its own."""
+
+    def down(tree: Tree, update: Tree, rate: Float32[Array, ""]) -> Tree:
+        return jax.tree.map(lambda leaf, slope: leaf - rate * slope, tree, update)
+
+    stages = tuple(map(down, trainable.stages, updates.stages, rates[:-1]))
+    return Parameters(stages, down(trainable.head, updates.head, rates[-1]))
+
+
+def head_logits(head: Tree, features: Float[Array, "n channels"]) -> Float[Array, "n classes"]:
+    """The head (see `Parameters`) over the pooled output of the tap."""
+    return features @ head["kernel"] + head["bias"]
 
 
 def balanced_loss(
@@ -186,8 +201,7 @@ class Lowered(NamedTuple):
     """A traced step, ready to compile: `compile_step` may run in any thread, tracing may not."""
 
     program: jax.stages.Lowered
-    forward_flops: float
-    suffix_flops: float
+    expected_flops: float
     trace_seconds: float
 
 
@@ -195,20 +209,34 @@ def lower_step(
     backbone: Backbone,
     plan: FreezePlan,
     mask: Parameters,
+    modes: Sequence[BatchNormMode],
     recipe: TrainConfig,
     shares: Float[np.ndarray, "classes"],
-    flops: Sequence[float],
+    flops: StageFlops,
     arguments: Sequence[Any],
 ) -> Lowered:
-    """Trace the step for the shapes of `arguments` (those of `Program.run`); shares: of the training images; flops: of
-    each stage for one image."""
+    """Trace the step for the shapes of `arguments` (those of `Program.run`); shares: of the training images."""
     started = time.perf_counter()
-    step = make_step(backbone, plan, mask, recipe, shares)
+    step = make_step(backbone, plan, mask, modes, recipe, shares)
     lowered = jax.jit(step, donate_argnums=0).lower(*arguments)
     state, _, images = arguments[:3]
-    head, end = 2.0 * state.trainable.head["kernel"].size, len(plan.stages)
-    forward, suffix = (len(images) * (sum(flops[first:end]) + head) for first in (0, plan.boundary))
-    return Lowered(lowered, forward, suffix, time.perf_counter() - started)
+    expected = len(images) * _expected_flops(plan, flops, state.trainable.head["kernel"].size) + _update_flops(mask, recipe, state)
+    return Lowered(lowered, expected, time.perf_counter() - started)
+
+
+def _expected_flops(plan: FreezePlan, flops: StageFlops, head: int) -> float:
+    """Of one image. head: scalars in its kernel; it is used twice, for logits and its gradient, and thrice where stages train."""
+    end, boundary = len(plan.stages), plan.boundary
+    if boundary == end:
+        return sum(flops.forward[:end]) + 4.0 * head
+    return sum(flops.forward[:boundary]) + flops.first[boundary] + sum(flops.trained[boundary + 1 : end]) + 6.0 * head
+
+
+def _update_flops(mask: Parameters, recipe: TrainConfig, state: TrainState) -> float:
+    """Of the optimizer alone, which on small images is no trifle."""
+    optimizer = make_optimizer(mask, recipe)
+    lowered = jax.jit(optimizer.update).lower(state.trainable, state.optimizer, state.trainable)
+    return total_flops(lowered.cost_analysis())
 
 
 def compile_step(lowered: Lowered) -> Program:
@@ -216,4 +244,4 @@ def compile_step(lowered: Lowered) -> Program:
     started = time.perf_counter()
     compiled = lowered.program.compile()
     seconds = lowered.trace_seconds + time.perf_counter() - started
-    return Program(compiled, total_flops(compiled.cost_analysis()), lowered.forward_flops, lowered.suffix_flops, seconds)
+    return Program(compiled, total_flops(compiled.cost_analysis()), lowered.expected_flops, seconds)

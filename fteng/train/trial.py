@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +23,9 @@ from fteng.results import Predictions, write_predictions
 from fteng.train.audit import audit_trial, check_compilations
 from fteng.train.checkpoint import Checkpoints, save_final
 from fteng.train.evaluate import Forward, predict
-from fteng.train.feed import Feed, epoch_order
-from fteng.train.step import Frozen, Program, TrainState, initial_state, rate_factors, whole
+from fteng.train.feed import Feed, TrainingRows
+from fteng.train.rates import rate_factors, stage_factors
+from fteng.train.step import Frozen, Program, TrainState, batch_norm_modes, initial_state, whole
 from fteng.trials import TrialSpec
 
 
@@ -33,33 +34,42 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the study was asked 
 
 
 class Bench(NamedTuple):
-    """What the trials of a study share: data, weights, recipe and how to stop.
+    """What the trials of a study share: data, recipe and how to stop.
 
-    initial: stage parameters and statistics of the whole backbone, never changed; frozen_name: (backbone, weights digest) for
-    checkpoints; should_stop: asked after every step; compilations: programs compiled so far in this process; source: host copies of
-    stages and stats, made before any training, for the audit; provenance: versions and revision, kept with each result; say: a line
-    for the user.
+    should_stop: asked after every step; compilations: programs compiled so far in this process; provenance: versions and revision,
+    kept with each result; say: a line for the user.
     """
 
     dataset: Dataset
     feed: Feed
-    stages: tuple[Any, ...]
-    stats: tuple[Any, ...]
     recipe: TrainConfig
-    frozen_name: dict[str, str]
     should_stop: Callable[[], bool]
     compilations: Callable[[], int]
-    source: tuple[tuple[Any, ...], tuple[Any, ...]]
     provenance: dict[str, str]
     say: Callable[[str], None]
 
 
+class Start(NamedTuple):
+    """What trials start from, never changed.
+
+    stages, stats: of the whole backbone; heads: tap -> `kernel` and `bias`; name: backbone and digest of the numbers, for
+    checkpoints; source: host copies of stages and stats, made before any training, for the audit.
+    """
+
+    stages: tuple[Any, ...]
+    stats: tuple[Any, ...]
+    heads: Mapping[str, Any]
+    name: dict[str, str]
+    source: tuple[tuple[Any, ...], tuple[Any, ...]]
+
+
 class Ending(NamedTuple):
-    """How training ended: the state, seconds of its steps over all its lives (evaluation and compilation left out), and the step at
-    which the loss was lost, if it was."""
+    """How training ended: the state, seconds of its steps over all its lives (evaluation and compilation left out), how many of
+    them it waited for images, and the step at which the loss was lost, if it was."""
 
     state: TrainState
     seconds: float
+    waited: float
     diverged_at: int | None
 
 
@@ -76,10 +86,10 @@ def class_shares(dataset: Dataset) -> np.ndarray:
 
 def run_trial(
     bench: Bench,
+    start: Start,
     spec: TrialSpec,
     program: Program,
     forward: Forward,
-    head: Any,
     where: TrialPaths,
     on_step: Callable[[int], None],
     *,
@@ -91,11 +101,12 @@ def run_trial(
     Raises Interrupted after the state was saved, UserError when the disk is full.
     """
     end, compiled_before = len(spec.plan.stages), bench.compilations()
-    before = (Parameters(bench.stages[:end], head), bench.stats[:end])
+    head, modes = start.heads[spec.plan.tap], batch_norm_modes(spec.plan, spec.variant)
+    before = (Parameters(start.stages[:end], head), start.stats[:end])
     mask = partition.trainable_mask(spec.plan, before[0])
-    state, frozen = initial_state(*before, mask, spec.plan, bench.recipe)
+    state, frozen = initial_state(*before, mask, modes, bench.recipe)
     where.root.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(where.running, bench.frozen_name)
+    checkpoints = Checkpoints(where.running, start.name)
 
     def judge(state: TrainState, split: str) -> Predictions:
         return predict(forward, *whole(state, frozen), bench.feed, bench.dataset, split, bench.recipe.batch_size)
@@ -108,8 +119,8 @@ def run_trial(
     result |= {"provenance": bench.provenance}
     if ending.diverged_at is None:
         predictions = {split: judge(ending.state, split) for split in ("val", "test")}
-        source = (Parameters(bench.source[0][:end], head), bench.source[1][:end])
-        checks = audit_trial(spec.plan, bench.recipe, program, source, whole(ending.state, frozen), ending.state.optimizer)
+        source = (Parameters(start.source[0][:end], head), start.source[1][:end])
+        checks = audit_trial(spec, bench.recipe, program, source, whole(ending.state, frozen), ending.state.optimizer)
         checks.append(check_compilations(bench.compilations() - compiled_before, first_of_shape))
         broken = [f"{check.check}: {check.detail}" for check in checks if check.passed is False and check.fatal]
         paths.write_by(where.predictions, lambda path: write_predictions(path, predictions))
@@ -132,6 +143,7 @@ def run_trial(
 def _cost(bench: Bench, program: Program, ending: Ending) -> dict[str, float]:
     return {
         "seconds": ending.seconds,
+        "data_wait_seconds": ending.waited,
         "examples_per_second": int(ending.state.step) * _batch(bench) / ending.seconds,
         "flops_per_example": program.flops / _batch(bench),
         "optimizer_bytes": partition.size_bytes(ending.state.optimizer),
@@ -155,45 +167,47 @@ def _train(
     recipe, rows = bench.recipe, bench.dataset.splits["train"]
     batch, per_epoch = _batch(bench), steps_per_epoch(len(rows), recipe.batch_size)
     total = per_epoch * recipe.epochs
-    earlier, step = 0.0, 0
+    earlier, waited, step = 0.0, 0.0, 0
     if (restored := checkpoints.restore(state, bench.say)) is not None:
         state, earlier, step = restored.state, restored.position["seconds"], int(restored.state.step)
+        waited = restored.position["waited"]
     _cut_metrics(where.metrics, step)
-    rates, key = np.float32(spec.learning_rate) * rate_factors(recipe, total), jax.random.key(spec.seed)
+    rates = np.float32(spec.learning_rate) * rate_factors(recipe, total)[:, None]
+    rates, key = rates * stage_factors(spec.plan, spec.variant, total), jax.random.key(spec.seed)
     labels = bench.dataset.labels.astype(np.int32)
-    order, ordered, sampled_from = rows, -1, labels[rows]
+    balanced = recipe.balance == "sampling"
+    plan = TrainingRows(rows, labels[rows], batch=batch, epochs=recipe.epochs, seed=spec.seed, balanced=balanced, start=step)
+    coming = bench.feed.batches(plan)
     started, judging = time.perf_counter(), 0.0
 
     def seconds() -> float:
         return earlier + time.perf_counter() - started - judging
 
-    while step < total:
-        epoch, index = divmod(step, per_epoch)
-        if epoch != ordered:
-            drawn = epoch_order(sampled_from, seed=spec.seed, epoch=epoch, balanced=recipe.balance == "sampling")
-            order, ordered = rows[drawn], epoch
-        chosen = order[index * batch : (index + 1) * batch]
-        state = program.run(state, frozen, bench.feed.take(chosen), jnp.asarray(labels[chosen]), jnp.asarray(rates[step]), key)
+    for chosen in (plan[index] for index in range(len(plan))):
+        before_waiting = time.perf_counter()
+        images = next(coming)
+        waited += time.perf_counter() - before_waiting
+        state = program.run(state, frozen, images, jnp.asarray(labels[chosen]), jnp.asarray(rates[step]), key)
         step += 1
         on_step(step)
         if step % per_epoch == 0:
             loss = float(state.loss_sum) / per_epoch
             if not math.isfinite(loss):
-                return Ending(state, seconds(), step)
+                return Ending(state, seconds(), waited, step)
             before_judging = time.perf_counter()
-            line = {"step": step, "epoch": epoch + 1, "loss": loss, "val": evaluate(judge(state, "val"))}
+            line = {"step": step, "epoch": step // per_epoch, "loss": loss, "val": evaluate(judge(state, "val"))}
             judging += time.perf_counter() - before_judging
             with where.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line, allow_nan=False) + "\n")
             state = state._replace(loss_sum=jnp.float32(0.0))
         stop = bench.should_stop()
         if step < total and (stop or step % recipe.checkpoint_every == 0):
-            checkpoints.save(step, state, {"seed": spec.seed, "epoch": step // per_epoch, "seconds": seconds()})
+            checkpoints.save(step, state, {"seed": spec.seed, "epoch": step // per_epoch, "seconds": seconds(), "waited": waited})
         if step < total and stop:
             checkpoints.wait()
             raise Interrupted(f"{spec.id} at step {step} of {total}")
     jax.block_until_ready(state)
-    return Ending(state, seconds(), None)
+    return Ending(state, seconds(), waited, None)
 
 
 def _batch(bench: Bench) -> int:

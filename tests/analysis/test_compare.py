@@ -103,11 +103,15 @@ def test_equal_answers_are_no_difference_and_other_images_are_refused() -> None:
 def test_every_pair_is_there_once_with_its_corrected_p() -> None:
     one, two, three = draw(np.random.default_rng(0), 80, [0.7, 0.9, 0.95])
     weights = group_weights(one[0].groups, 300, seed=0)
-    rows = every_pair({"0": one, "4": two, "all": three}, "auc", weights, 0.95)
-    assert [(row["first"], row["second"]) for row in rows] == [("0", "4"), ("0", "all"), ("4", "all")]
+    rows = every_pair([one, two, three], "auc", weights, 0.95)
+    assert [(row["first"], row["second"]) for row in rows] == [(0, 1), (0, 2), (1, 2)]
+    for row, couple in zip(rows, [(one, two), (one, three), (two, three)], strict=True):
+        # One seed each: no luck is pooled, and a pair in the table is a pair alone.
+        assert tuple(row.values())[2:6] == pytest.approx(paired(*couple, "auc", weights, 0.95))
     assert [row["p_holm"] for row in rows] == pytest.approx(holm([row["p"] for row in rows]))
+    assert every_pair([one], "auc", weights, 0.95) == []
     two[0].logits[0] = np.nan
-    rows = every_pair({"0": one, "4": two, "all": three}, "auc", weights, 0.95)
+    rows = every_pair([one, two, three], "auc", weights, 0.95)
     assert [row["p"] is None for row in rows] == [True, False, True]
     assert rows[1]["p_holm"] == rows[1]["p"]
 

@@ -10,15 +10,16 @@ from flax import nnx
 from PIL import Image
 
 from fteng.backbones import convolution
-from fteng.backbones.backbone import Backbone, BatchNormMode, Preprocess, pool
+from fteng.backbones.backbone import Backbone, BatchNormMode, Pass, Preprocess, average
 from fteng.backbones.catalogue import load
 from fteng.backbones.layers import BatchNorm
+from fteng.config import BackboneConfig
 from fteng.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def lite0():
-    return load("efficientnet_lite0", "package")
+    return load(BackboneConfig("efficientnet_lite0", "package"))
 
 
 def _square(image: np.ndarray) -> np.ndarray:
@@ -40,7 +41,7 @@ def test_sees_a_palace_cats_and_espresso(lite0, photographs):
     backbone, weights = lite0
     features, y, _ = jax.jit(backbone.taps)(weights.params, weights.stats, backbone.preprocess.apply(photographs))
     assert tuple(feature.shape for feature in features) == tuple((3, channels) for channels in backbone.channels)
-    np.testing.assert_array_equal(features[-1], pool(y))
+    np.testing.assert_array_equal(features[-1], average(y))
     scores = jax.nn.softmax(features[-1] @ weights.source_head["kernel"] + weights.source_head["bias"])
     palace, cat, espresso = np.asarray(scores)
     assert palace.argmax() == 698
@@ -76,7 +77,7 @@ def test_prefix_then_suffix_is_the_whole_for_every_boundary(lite0):
             joined, _ = stage(weights.params, weights.stats, joined, start=index, stop=index + 1)
         np.testing.assert_allclose(joined, whole, rtol=1e-4, atol=1e-4)
     for index, feature in enumerate(features):
-        np.testing.assert_allclose(feature, pool(outputs[index + 1]), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(feature, average(outputs[index + 1]), rtol=1e-4, atol=1e-4)
 
 
 def test_a_slice_that_is_none_is_refused(lite0):
@@ -92,15 +93,15 @@ class _Norm(nnx.Module):
     def __init__(self):
         self.norm = BatchNorm(2, epsilon=1e-3)
 
-    def __call__(self, x, mode, momentum):
-        return self.norm(x, mode, momentum)
+    def __call__(self, x, how: Pass):
+        return self.norm(x, how)
 
 
 class _Double(nnx.Module):
     """A stage without parameters."""
 
-    def __call__(self, x, mode, momentum):
-        del mode, momentum
+    def __call__(self, x, how: Pass):
+        del how
         return 2 * x
 
 
@@ -165,16 +166,19 @@ def test_lite0_is_the_same_on_native_convolutions(lite0, monkeypatch: pytest.Mon
 
 
 def test_random_weights_depend_on_the_seed_alone_and_carry_signal():
-    backbone, one = load("efficientnet_lite0", "random", seed=1)
-    again, other = load("efficientnet_lite0", "random", seed=1)[1], load("efficientnet_lite0", "random", seed=2)[1]
+    backbone, one = load(BackboneConfig("efficientnet_lite0", "random"), seed=1)
+    again, other = (
+        load(BackboneConfig("efficientnet_lite0", "random"), seed=1)[1],
+        load(BackboneConfig("efficientnet_lite0", "random"), seed=2)[1],
+    )
     jax.tree.map(np.testing.assert_array_equal, one.params, again.params)
     assert not np.array_equal(one.params[0]["conv"]["kernel"], other.params[0]["conv"]["kernel"])
     assert (one.digest, other.digest) == ("random:1", "random:2")
     x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 32, 32, 3), np.float32))
     y, _ = jax.jit(backbone.apply)(one.params, one.stats, x)
-    assert 1e-3 < float(pool(y).std(0).mean()) < 10
+    assert 1e-3 < float(average(y).std(0).mean()) < 10
 
 
 def test_unknown_backbone_names_the_nearest():
-    with pytest.raises(UserError, match=r"got 'efficientnet_lite', allowed: .*; did you mean efficientnet_lite0\?"):
-        load("efficientnet_lite", "random")
+    with pytest.raises(UserError, match=r"got 'efficientnet-lite0', allowed: .*; did you mean efficientnet_lite0\?"):
+        load(BackboneConfig("efficientnet-lite0", "random"))

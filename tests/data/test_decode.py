@@ -82,3 +82,38 @@ def test_the_fast_way_of_jpeg_is_close_to_the_whole_one(tmp_path: Path, resize: 
     whole = save(tmp_path / "photo.png", Image.open(jpeg))
     fast, slow = (decode(path, 100, resize, "bicubic").astype(int) for path in (jpeg, whole))
     assert np.abs(fast - slow).mean() < 2
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("shape", [(450, 600), (97, 131), (16, 17), (1000, 130)])
+@pytest.mark.parametrize(
+    "options", [{"quality": 90}, {"quality": 75, "progressive": True}, {"quality": 95, "subsampling": "4:4:4"}]
+)
+def test_a_jpeg_is_decoded_as_pillow_decodes_it(tmp_path: Path, mode: str, shape: tuple[int, int], options: dict[str, object]):
+    noise = np.random.default_rng(0).integers(0, 256, (shape[0] // 8 + 1, shape[1] // 8 + 1, 3), np.uint8)
+    image = Image.fromarray(noise).resize((shape[1], shape[0]), Image.Resampling.BICUBIC).convert(mode)
+    path = save(tmp_path / "image.jpg", image, **options)
+    with Image.open(path) as opened:
+        box = opened.draft(None, (64, 64))
+        width, height = (box[1][2], box[1][3]) if box else opened.size
+        pillow = np.asarray(opened.convert("RGB"))
+    # A lossless file of what Pillow decoded takes the other way through `decode`; only whole halves can be told so.
+    if (width, height) == (pillow.shape[1], pillow.shape[0]):
+        lossless = save(tmp_path / "image.png", Image.fromarray(pillow))
+        np.testing.assert_array_equal(decode(path, 64, "squash", "bicubic"), decode(lossless, 64, "squash", "bicubic"))
+    with Image.open(path) as opened:
+        opened.draft(None, (64, 64))
+        wanted = opened.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC, (0, 0, width, height))
+    difference = np.abs(decode(path, 64, "squash", "bicubic").astype(int) - np.asarray(wanted))
+    assert difference.max() <= 4
+    assert difference.mean() < 0.5
+
+
+def test_what_only_pillow_decodes_is_left_to_it(tmp_path: Path):
+    path = save(tmp_path / "photo.jpg", Image.fromarray(np.full((100, 100, 3), 90, np.uint8)), quality=95)
+    content = path.read_bytes()
+    (tmp_path / "odd.jpg").write_bytes(content[:-2] + b"\x00" * 20)
+    assert np.abs(decode(tmp_path / "odd.jpg", 16, "squash", "bicubic").astype(int) - 90).max() <= 2
+    (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(OSError, match=r"(?i)truncated"):
+        decode(tmp_path / "cut.jpg", 16, "squash", "bicubic")

@@ -175,12 +175,15 @@ def make_summary(
         },
         "stages": list(STAGES),
         "groups": GROUPS,
+        "source_profile": {"kind": "batch_norm"},
         "profile": [
             {
                 "stage": stage,
                 "mean_shift": 0.22 + 0.9 / (1 + 0.3 * index) * rng.uniform(0.7, 1.3),
                 "log_variance_ratio": 0.3 + 0.09 * index * rng.uniform(0.7, 1.3),
                 "channels": 16 * (index + 2),
+                "source": "batch_norm",
+                "reason": "",
             }
             for index, stage in enumerate(STAGES)
         ],
@@ -203,7 +206,7 @@ def make_summary(
                 "detail": "largest: 53,988,332 bytes for 6,748,541 trainable parameters",
             },
             {
-                "check": "FLOPs of the compiled step are forward + 2 x suffix",
+                "check": "FLOPs of the compiled step are forward + backward of the suffix",
                 "passed": True,
                 "value": 1.0213,
                 "detail": "largest ratio of 6 programs: freeze depth 16",
@@ -371,6 +374,7 @@ def make_hostile() -> dict[str, Any]:
         "subgroups",
     ):
         summary[part] = _spoil(summary[part])
+    summary["source_profile"] = {"kind": "file", "name": EVIL, "about": EVIL, "images": 3, "image_size": 224}
     for part in ("name", "classes", "left_out", "notes", "digest"):
         dataset[part] = _spoil(dataset[part])
     for part in ("command", "device", "cpu", "git", "started"):

@@ -292,6 +292,33 @@ def test_plans_of_one_name_stay_apart() -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_delong_stands_beside_the_corrected_p_where_there_is_one() -> None:
+    summary = make_summary(depths=(0, 12, 18), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
+    assert "DeLong" not in Page(report.render(summary)).text
+    alternatives = summary["recommendation"]["alternatives"]
+    for row, p in zip(alternatives, (0.0421, None), strict=True):
+        row["delong_p"] = p
+    shown = Page(report.render(summary)).text
+    assert f"{words.p_value(alternatives[0]['p'])} 0.042 {alternatives[0]['verdict']}" in shown
+    assert f"{words.p_value(alternatives[1]['p'])} undefined {alternatives[1]['verdict']}" in shown
+    assert "DeLong’s test is a check, not what decides" in shown
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_every_pair_of_the_curve_has_its_corrected_p() -> None:
+    summary = make_summary(depths=(0, 12), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
+    assert "Every pair" not in Page(report.render(summary)).text
+    values = {"difference": -0.15, "low": -0.2, "high": -0.1, "p": 0.0001, "p_holm": 0.0123}
+    nothing = dict.fromkeys(values)
+    summary["pairs"] = [{"first": 0, "second": 1} | values, {"first": 1, "second": 2} | nothing]
+    shown = Page(report.render(summary)).text
+    assert "balanced accuracy, the first less the second, on 539 test images" in shown
+    assert "p corrected for 2 comparisons (Holm)" in shown
+    assert "linear classifier on block9 0 (all tuned) −0.150 [−0.200, −0.100] < 0.001 0.012" in shown
+    assert "0 (all tuned) 12 (up to block11) undefined undefined undefined" in shown
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_broken_audit_stands_at_the_top() -> None:
     summary = make_summary(depths=(0, 18), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
     summary["audit"][1] |= {"passed": False, "value": 3}

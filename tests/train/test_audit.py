@@ -9,16 +9,16 @@ from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import prefix_plan
 from fteng.train import audit, step
-from fteng.train.step import batch_norm_modes, head_logits
+from fteng.train.step import head_logits
 
 
 @pytest.fixture(scope="module")
 def whole(lab):
-    return Parameters(lab.bench.stages, lab.head), lab.bench.stats
+    return Parameters(lab.start.stages, lab.head), lab.start.stats
 
 
 def audited(lab, plan, program, before, after, optimizer):
-    return {check.check: check for check in audit.audit_trial(plan, lab.bench.recipe, program, before, after, optimizer)}
+    return {check.check: check for check in audit.audit_trial(lab.spec(plan), lab.bench.recipe, program, before, after, optimizer)}
 
 
 def masked_optimizer(plan, parameters):
@@ -62,19 +62,20 @@ def test_optimizer_state_of_frozen_leaves(lab, deep_plan, deep_program, whole):
 def test_gradients_through_the_frozen_prefix_cost_flops(lab, deep_plan, deep_program, monkeypatch):
     """What one logged norm over all gradients does: the whole backward pass is back."""
 
-    def make_wasteful(backbone, plan, mask, recipe, shares):
-        modes = batch_norm_modes(plan, recipe)
-        lean = step_before(backbone, plan, mask, recipe, shares)
+    def make_wasteful(backbone, plan, mask, modes, recipe, shares):
+        lean = step_before(backbone, plan, mask, modes, recipe, shares)
 
-        def run(state, frozen, images, labels, rate, key):
+        def run(state, frozen, images, labels, rates, key):
             parameters, stats = step.whole(state, frozen)
 
             def loss_of(everything):
                 y, _ = backbone.apply(everything.stages, stats, backbone.preprocess.apply(images), stop=len(modes), modes=modes)
-                return optax.softmax_cross_entropy_with_integer_labels(head_logits(everything.head, y), labels).mean()
+                return optax.softmax_cross_entropy_with_integer_labels(
+                    head_logits(everything.head, backbone.pool(y)), labels
+                ).mean()
 
             norm = optax.tree.norm(jax.grad(loss_of)(parameters))
-            after = lean(state, frozen, images, labels, rate, key)
+            after = lean(state, frozen, images, labels, rates, key)
             return after._replace(loss_sum=after.loss_sum + 0 * norm)
 
         return run

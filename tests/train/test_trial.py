@@ -1,4 +1,3 @@
-import dataclasses
 import itertools
 import json
 
@@ -10,6 +9,7 @@ from fteng.freeze.plan import prefix_plan, stage_set_plan
 from fteng.paths import TrialPaths, read_json
 from fteng.results import read_predictions
 from fteng.train.trial import Interrupted
+from fteng.trials import Variant
 
 
 def outcome(where: TrialPaths):
@@ -90,9 +90,8 @@ def test_every_kind_of_plan_passes_its_audit(lab, tmp_path, make, arguments):
 
 def test_statistics_follow_the_freeze(lab, deep_plan, tmp_path):
     """`batch` moves the statistics of trained stages; those of frozen ones stay, bit for bit."""
-    recipe = dataclasses.replace(lab.bench.recipe, bn_trained="batch")
-    bench = lab.bench._replace(recipe=recipe)
-    result = lab.run(lab.spec(deep_plan), lab.program(deep_plan, recipe), TrialPaths(tmp_path), bench=bench)
+    variant = Variant(batch_norm="batch")
+    result = lab.run(lab.spec(deep_plan, variant=variant), lab.program(deep_plan, variant=variant), TrialPaths(tmp_path))
     kept = next(check for check in result["audit"] if "batch norm" in check["check"])
     assert kept["passed"] is True
     assert "16 stages" in kept["detail"]

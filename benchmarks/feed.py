@@ -1,0 +1,69 @@
+"""How long a training loop waits for images that do not fit the device's budget and are streamed from disk.
+
+    python -m benchmarks.feed [--quick]
+
+Writes more 224 px images than fit, drops them from the page cache, and runs the cheapest training there is: EfficientNet-Lite0
+with every stage frozen, so one forward pass a batch; whatever trains more, waits for a smaller share. Goal: less than 2 %. Quick:
+20 steps in place of 60.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from benchmarks.record import write_record
+from fteng.backbones.catalogue import load
+from fteng.config import BackboneConfig
+from fteng.train.feed import TrainingRows, make_feed
+
+_SHAPE = (7500, 224, 224, 3)
+_BATCH = 32
+_REPEATS = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="20 steps in place of 60")
+    given = parser.parse_args()
+    steps = 20 if given.quick else 60
+    backbone, weights = load(BackboneConfig("efficientnet_lite0", "package"))
+    forward = jax.jit(lambda params, images: backbone.apply(params, weights.stats, backbone.preprocess.apply(images))[0].mean())
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "images.bin"
+        with file.open("wb") as out:
+            for _ in range(_SHAPE[0] // 100):
+                out.write(np.random.default_rng(0).integers(0, 256, (100, *_SHAPE[1:]), np.uint8).tobytes())
+            out.flush()
+            os.fsync(out.fileno())
+        feed = make_feed(np.memmap(file, np.uint8, "r", shape=_SHAPE))
+        if "streamed" not in feed.where:
+            raise SystemExit(f"nothing to measure on this device: {feed.where}")
+        rows = np.arange(_SHAPE[0])
+        forward(weights.params, feed.take(rows[:_BATCH])).block_until_ready()
+        shares, seconds = [], []
+        for seed in range(_REPEATS):
+            with file.open("rb") as kept:
+                os.posix_fadvise(kept.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            plan = TrainingRows(rows, rows % 2, batch=_BATCH, epochs=1, seed=seed, balanced=False)
+            coming, waited, started = feed.batches(plan), 0.0, time.perf_counter()
+            for _ in range(steps):
+                before = time.perf_counter()
+                images = next(coming)
+                waited += time.perf_counter() - before
+                forward(weights.params, images).block_until_ready()
+            seconds.append(time.perf_counter() - started)
+            shares.append(waited / seconds[-1])
+    share = float(np.median(shares))
+    Console().print(f"{feed.where}\nwaited {share:.2%} of {np.median(seconds):.1f} s (n = {_REPEATS})")
+    row = {"where": feed.where, "steps": steps, "batch": _BATCH, "n": _REPEATS, "seconds": seconds, "waited_share": shares}
+    print(f"record: {write_record('feed-quick' if given.quick else 'feed', [row])}")
+
+
+if __name__ == "__main__":
+    main()

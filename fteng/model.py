@@ -1,0 +1,106 @@
+"""The model a study ends with: the recommended way, or a named trial or probe, as one network with its head."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fteng import paths
+from fteng.backbones.backbone import Backbone
+from fteng.backbones.catalogue import load
+from fteng.backbones.weights import Weights
+from fteng.config import Config, from_dict
+from fteng.errors import UserError
+from fteng.freeze import partition
+from fteng.freeze.partition import Parameters
+from fteng.freeze.plan import FreezePlan, stage_set_plan
+from fteng.paths import StudyPaths
+from fteng.starts import Network, read_start
+from fteng.train.checkpoint import read_final
+from fteng.train.step import batch_norm_modes, initial_state, whole
+from fteng.trials import Variant
+
+Tree = Any
+
+
+class Model(NamedTuple):
+    """A network as it stands after a trial, or before any with the head of a probe.
+
+    plan: its stages end with the tap; parameters, stats: of those stages, and the head; source: the weights it started from;
+    name: of the trial, or `probe:STAGE`.
+    """
+
+    config: Config
+    backbone: Backbone
+    plan: FreezePlan
+    parameters: Parameters
+    stats: tuple[Tree, ...]
+    source: Weights
+    classes: tuple[str, ...]
+    name: str
+
+
+def read_model(workdir: Path, name: str = "") -> Model:
+    """name: a trial's id, or `probe:STAGE`; empty for what the report recommends. Raises UserError."""
+    study = StudyPaths(workdir)
+    if not study.study.exists():
+        raise UserError(f"{workdir} holds no study.json; give the --workdir of a study")
+    record = paths.read_json(study.study)
+    config = from_dict(record["config"])
+    backbone, weights = load(config.backbone)
+    if weights.digest != record["weights"]["sha256"]:
+        raise UserError(
+            f"{config.backbone.weights} is not the file of {workdir}'s study any more (sha256 differs); restore that file"
+        )
+    network, name = Network(config, backbone, weights), name or _recommended(study)
+    classes = tuple(record["dataset"]["classes"])
+    if name.startswith("probe:"):
+        tap = name.removeprefix("probe:")
+        if tap not in backbone.stages:
+            raise UserError(f"no stage is called {tap!r}; allowed: {', '.join(backbone.stages)}")
+        plan = stage_set_plan(backbone.stages[: backbone.stages.index(tap) + 1], ())
+        # Trials may start from zero; the probe itself does not.
+        solved = dataclasses.replace(config, train=dataclasses.replace(config.train, head_init="probe"))
+        heads = read_start("pretrained", [tap], network._replace(config=solved), study).heads
+        end = len(plan.stages)
+        parameters = Parameters(weights.params[:end], heads[tap])
+        return Model(config, backbone, plan, parameters, weights.stats[:end], weights, classes, name)
+    return _trained(study, network, _result(study, record, name), classes)
+
+
+def _trained(study: StudyPaths, network: Network, result: Mapping[str, Any], classes: tuple[str, ...]) -> Model:
+    stages, tap = network.backbone.stages, result["tap"]
+    plan = stage_set_plan(stages[: stages.index(tap) + 1], result["trainable_stages"], result["leaves"])
+    variant, end = Variant(**result["variant"]), len(plan.stages)
+    start = read_start(variant.start, [tap], network, study)
+    before = Parameters(start.stages[:end], start.heads[tap])
+    mask = partition.trainable_mask(plan, before)
+    modes = batch_norm_modes(plan, variant)
+    state, frozen = initial_state(before, start.stats[:end], mask, modes, network.config.train)
+    final = read_final(study.trial(result["id"]).final, {"trainable": state.trainable, "stats": state.stats})
+    parameters, stats = whole(state._replace(**final), frozen)
+    return Model(network.config, network.backbone, plan, parameters, stats, network.weights, classes, result["id"])
+
+
+def _recommended(study: StudyPaths) -> str:
+    kept = study.report / "summary.json"
+    choice = paths.read_json(kept)["recommendation"] if kept.exists() else None
+    if choice is None:
+        raise UserError(f"{study.root} recommends nothing yet; finish the study, or name a trial (a folder of {study.trials})")
+    row = paths.read_json(kept)["depth_curve"][choice["row"]]
+    return row["trials"][0] if row["trials"] else f"probe:{row['tap']}"
+
+
+def _result(study: StudyPaths, record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    ids = [row["id"] for row in record["trials"]]
+    found = [known for known in ids if known == name or known.startswith(name)]
+    if len(found) != 1:
+        what = "no trial" if not found else f"{len(found)} trials"
+        raise UserError(f"{what} of {study.root} is called {name!r}; allowed: probe:STAGE, or one of {', '.join(ids)}")
+    where = study.trial(found[0])
+    if not where.result.exists():
+        raise UserError(f"trial {found[0]} has not finished; run the study to its end")
+    result = paths.read_json(where.result)
+    if result["status"] != "done":
+        raise UserError(f"trial {found[0]} {result['status']} ({result['note']}); name another")
+    return result

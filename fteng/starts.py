@@ -1,0 +1,95 @@
+"""What trials start from: the pretrained network, the same with adapted batch norm, or a control; each with its probes' heads."""
+
+import dataclasses
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fteng import paths
+from fteng.backbones.backbone import Backbone
+from fteng.backbones.catalogue import load
+from fteng.backbones.weights import Weights, mean_var
+from fteng.config import Config
+from fteng.data.prepare import Dataset
+from fteng.errors import UserError
+from fteng.paths import StudyPaths
+from fteng.probe.features import extract
+from fteng.probe.moments import adapt
+from fteng.probe.probe import fit_probe
+from fteng.train.feed import Feed
+from fteng.train.trial import Start
+
+# Of the controls' weights. One draw a study: seeds of trials vary batches, not the network.
+_CONTROL_SEED = 0
+
+
+class Network(NamedTuple):
+    """A backbone with its pretrained numbers, as the config asks for it."""
+
+    config: Config
+    backbone: Backbone
+    weights: Weights
+
+
+def prepare_start(name: str, taps: Iterable[str], network: Network, dataset: Dataset, feed: Feed, study: StudyPaths) -> None:
+    """Keep on disk what `read_start` reads, if it is not there: adapted statistics, and the heads of `taps` on the features.
+
+    Of the pretrained network the probes have already done so.
+    """
+    kept = _kept(name, study)
+    if name == "pretrained" or kept.exists():
+        return
+    size = network.config.train.batch_size
+    weights = adapt(network.backbone, _weights(name, network), dataset, feed, size)
+    features = extract(network.backbone, weights, dataset, feed, size, lambda _: None)
+    arrays: dict[str, Any] = {f"stats/{index}": leaf for index, leaf in enumerate(jax.tree.leaves(weights.stats))}
+    for tap in taps:
+        found = fit_probe(features.taps[network.backbone.stages.index(tap)], dataset)
+        arrays |= {f"{tap}/{part}": values for part, values in found.head.items()}
+    paths.write_by(kept, lambda path: np.savez(path, **arrays))
+
+
+def read_start(name: str, taps: Iterable[str], network: Network, study: StudyPaths) -> Start:
+    """The named start (see `trials.Variant.start`) with the heads of `taps`. Raises UserError if one is missing or damaged."""
+    weights, kept = _weights(name, network), _kept(name, study)
+    arrays = _read(kept)
+    try:
+        if name != "pretrained":
+            leaves = [jnp.asarray(arrays[f"stats/{index}"]) for index in range(len(jax.tree.leaves(weights.stats)))]
+            weights = weights._replace(stats=jax.tree.unflatten(jax.tree.structure(weights.stats), leaves))
+        heads = {tap: {part: jnp.asarray(arrays[f"{tap}/{part}"]) for part in ("kernel", "bias")} for tap in taps}
+    except KeyError:
+        raise _damaged(kept) from None
+    if network.config.train.head_init == "zero":
+        heads = jax.tree.map(jnp.zeros_like, heads)
+    digest = weights.digest if name == "pretrained" else f"{name} of {weights.digest}"
+    source = jax.tree.map(np.array, (weights.params, weights.stats))
+    return Start(weights.params, weights.stats, heads, {"backbone": network.backbone.name, "weights": digest}, source)
+
+
+def _kept(name: str, study: StudyPaths) -> Path:
+    return study.probes / ("heads.npz" if name == "pretrained" else f"start-{name}.npz")
+
+
+def _weights(name: str, network: Network) -> Weights:
+    init = name.removesuffix("-adapted")
+    if init == "random":
+        return load(dataclasses.replace(network.config.backbone, weights="random"), seed=_CONTROL_SEED)[1]
+    return mean_var(network.weights, _CONTROL_SEED) if init == "mean_var" else network.weights
+
+
+def _read(file: Path) -> Mapping[str, np.ndarray]:
+    try:
+        with np.load(file, allow_pickle=False) as loaded:
+            return dict(loaded)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        raise _damaged(file) from None
+
+
+def _damaged(file: Path) -> UserError:
+    return UserError(f"{file} is damaged; delete the folder {file.parent} and run the same command")

@@ -1,0 +1,136 @@
+"""Records on disk -> the numbers of the page. Works at any moment of a study; imports no jax."""
+
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fteng import paths
+from fteng.analysis.bootstrap import group_weights
+from fteng.analysis.metrics import METRICS, evaluate
+from fteng.errors import UserError
+from fteng.paths import StudyPaths
+from fteng.results import Predictions, read_predictions
+from fteng.summary.audit import of_probes, of_splits, of_trials, of_versions
+from fteng.summary.chosen import calibration, final, pairs, recommendation, subgroups
+from fteng.summary.rows import Judge, probed_rows, shown_rows, tuned_rows
+
+
+def collect(workdir: Path) -> dict[str, Any]:
+    """The summary of a work directory, finished or not. Raises UserError where there is no study."""
+    study = StudyPaths(workdir)
+    if not study.study.exists():
+        raise UserError(f"{workdir} holds no study.json; give the --workdir of a study, or start one with python -m fteng.main")
+    record = paths.read_json(study.study)
+    probed = paths.read_json(study.probes / "result.json") if (study.probes / "result.json").exists() else None
+    results = {
+        row["id"]: paths.read_json(study.trial(row["id"]).result)
+        for row in record["trials"]
+        if study.trial(row["id"]).result.exists()
+    }
+    judge_config = record["config"]["judge"] | {"metric": _metric(record)}
+    summary = {name: record[name] for name in ("backbone", "weights", "source_profile", "dataset", "stages", "groups")}
+    summary |= {
+        "experiment": record["config"]["experiment"],
+        "profile": [] if probed is None else probed["profile"],
+        "probes": [],
+        "trials": [_trial(row, results.get(row["id"])) for row in record["trials"]],
+        "depth_curve": [],
+        "recommendation": None,
+        "pairs": [],
+        "audit": [*of_trials(results.values()), *of_versions(results.values()), *of_splits(study)],
+        "judge": {name: judge_config[name] for name in ("metric", "margin", "confidence", "resamples")},
+        "run": _run(record),
+        "chance": {},
+        "final": None,
+        "calibration": None,
+        "subgroups": [],
+    }
+    if probed is None:
+        return summary
+    answers = {row["tap"]: read_predictions(study.probes / f"{row['tap']}.parquet") for row in probed["probes"]}
+    some = next(iter(answers.values()))
+    weights = {split: group_weights(some[split].groups, judge_config["resamples"], zlib.crc32(split.encode())) for split in some}
+    judge = Judge(judge_config["metric"], judge_config["margin"], judge_config["confidence"], weights)
+    rows = [*tuned_rows(study, results, judge), *probed_rows(probed["probes"], answers, judge)]
+    choice = recommendation(rows, judge)
+    shown = shown_rows(rows, None if choice is None else choice["row"], judge)
+    summary["probes"] = [
+        row | {"test": rows_of.entry["test"]} for row, rows_of in zip(probed["probes"], rows[-len(probed["probes"]) :], strict=True)
+    ]
+    summary["depth_curve"] = [rows[index].entry for index in shown]
+    summary["audit"] += of_probes(probed["probes"])
+    summary["chance"] = _chance(some["test"])
+    if choice is not None:
+        chosen = rows[choice["row"]].candidate
+        summary["recommendation"] = choice | {"row": shown.index(choice["row"])}
+        summary["pairs"] = pairs([rows[index].candidate for index in shown], judge)
+        summary["final"] = final(chosen, judge)
+        summary["calibration"] = calibration(chosen)
+        summary["subgroups"] = subgroups(study, chosen, judge, judge_config["resamples"])
+    return summary
+
+
+def current(study: StudyPaths) -> dict[str, Any] | None:
+    """The summary of the report as it stands, if it is of the same records, config and versions; else None.
+
+    study.json alone may be newer: every run writes it anew.
+    """
+    page, kept = study.report / "index.html", study.report / "summary.json"
+    if not page.exists() or not kept.exists():
+        return None
+    summary, record = paths.read_json(kept), paths.read_json(study.study)
+    same = all(summary["run"][name] == record[name] for name in ("config", "versions", "git"))
+    results = [study.probes / "result.json", *study.trials.glob("*/result.json")]
+    written = page.stat().st_mtime_ns
+    fresh = all(path.exists() and path.stat().st_mtime_ns < written for path in results)
+    return summary if same and fresh and len(summary["trials"]) == len(record["trials"]) else None
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """The answer in one or two lines of a terminal."""
+    choice = summary["recommendation"]
+    if choice is None:
+        return "no trial has finished yet; nothing can be recommended"
+    row = summary["depth_curve"][choice["row"]]
+    score = row["test"][choice["metric"]]
+    bounds = "" if score["low"] is None else f" [{score['low']:.3f}, {score['high']:.3f}]"
+    value = "undefined" if score["value"] is None else f"{score['value']:.3f}"
+    images = sum(summary["dataset"]["counts"]["test"].values())
+    label = METRICS[choice["metric"]].label
+    return f"recommended: {row['label']}; {label} {value}{bounds} on {images} test images\n{choice['reason']}"
+
+
+def _metric(record: Mapping[str, Any]) -> str:
+    asked = record["config"]["judge"]["metric"]
+    if asked != "auto":
+        return asked
+    return "auc" if len(record["dataset"]["classes"]) == 2 else "balanced_accuracy"
+
+
+def _trial(planned: Mapping[str, Any], result: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A row of the trials table: a planned trial without a result is waiting."""
+    if result is None:
+        return {**planned, "status": "waiting", "note": "", "val": {}, "test": {}, "cost": None}
+    return {name: result[name] for name in (*planned, "status", "note", "val", "test", "cost")}
+
+
+def _run(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How to run it again, and what it took over all its runs."""
+    phases: Counter[str] = Counter()
+    for run in record["runs"]:
+        phases.update(run["seconds_by_phase"])
+    kept = {name: record[name] for name in ("command", "versions", "device", "cpu", "git", "started", "config")}
+    peak = max((run["peak_bytes"] for run in record["runs"]), default=None)
+    return kept | {"seconds": sum(phases.values()), "seconds_by_phase": dict(phases), "peak_bytes": peak}
+
+
+def _chance(test: Predictions) -> dict[str, float | None]:
+    """What an answer without looking scores: the class shares of the test images for every image."""
+    shares = np.bincount(test.labels, minlength=test.logits.shape[1]) / len(test.labels)
+    with np.errstate(divide="ignore"):
+        constant = np.broadcast_to(np.log(np.maximum(shares, 1e-12)).astype(np.float32), test.logits.shape)
+    return evaluate(test._replace(logits=constant))
