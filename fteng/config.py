@@ -73,7 +73,11 @@ class DataConfig:
     isic_image_types: tuple[str, ...] = _key(("dermoscopic",), "isic: image types to use, or none stated (empty: all)")
     isic_confirm_types: tuple[str, ...] = _key((), "isic: only diagnoses confirmed so, for example histopathology (empty: all)")
     image_size: int = _key(224, "pixels, height and width as the network sees them", low=8, high=2048)
-    resize: str = _key("squash", "how an image becomes square", choices=("squash", "crop", "letterbox"))
+    resize: str = _key(
+        "squash",
+        "how an image becomes square: `crop` is its centre, `weights` the part of it that the weights' own evaluation looks at",
+        choices=("squash", "crop", "letterbox", "weights"),
+    )
     limit: int = _key(0, "use at most so many images, stratified by class (0: all)", low=0)
     merge: tuple[str, ...] = _key((), "classes to merge, as `new=old1+old2`, for example `defect=local+global`")
     val_fraction: float = _key(0.2, "share of the images that chooses (depth, rate, strength)", low=0.01, high=0.9)

@@ -69,12 +69,17 @@ def export(workdir: Path, out: Path, trial: str = "", naming_name: str = "") -> 
         naming = next(short for short in truncate(network, end).namings if short.name == wanted)
         said.append(f"the network ends after {model.plan.tap}: later stages are not in the file, and strict loaders will say so")
     head: Any = {name: np.asarray(values) for name, values in model.parameters.head.items()}
-    fits = any(slot.collection == "head" for slot in naming.slots.values())
+    fits = any(slot.collection == "head" for slot in naming.slots.values()) and len(head["kernel"]) == network.head_features
     tensors = named(naming, model.parameters.stages, model.stats, head if fits else None)
     if not fits:
         tensors |= {f"fteng.head.{name}": values for name, values in head.items()}
-        said.append("the classifier is in the file as fteng.head.kernel (features, classes) and fteng.head.bias")
-    preprocess = model.backbone.preprocess
+        said.append(
+            f"the classifier reads {len(head['kernel'])} features, which {naming.name} has no name for: it is in the file as"
+            " fteng.head.kernel (features, classes) and fteng.head.bias"
+        )
+    data = model.config.data
+    crop = model.backbone.preprocess.crop if data.resize == "weights" else 1.0
+    preprocess = model.backbone.preprocess._replace(image_size=data.image_size, crop=crop)
     write_safetensors(
         out,
         tensors,
@@ -83,7 +88,8 @@ def export(workdir: Path, out: Path, trial: str = "", naming_name: str = "") -> 
             "naming": naming.name,
             "last_stage": model.plan.tap,
             "classes": json.dumps(model.classes),
-            "preprocess": json.dumps(preprocess._replace(image_size=model.config.data.image_size)._asdict()),
+            "preprocess": json.dumps(preprocess._asdict()),
+            "resize": data.resize,
             "trial": model.name,
             "source": model.source.digest,
         },

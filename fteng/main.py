@@ -145,8 +145,6 @@ def _prepare_process(config: schema.Config) -> None:
     absl_logging.use_absl_handler()
     # Orbax logs a traceback from its writer thread before it raises the same error to us, where it becomes one line.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    # It tells of every attempt; what came of them is our one line.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     import jax
 
     from fteng.data.prepare import cache_root

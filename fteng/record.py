@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import json
 import os
 import platform
 import resource
@@ -51,6 +52,8 @@ def _check_same(study: StudyPaths, before: dict[str, Any], now: dict[str, Any]) 
     old, new = _flat(before["config"]), _flat(now["config"])
     differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and not key.startswith(_FREE)]
     differing += [] if before["weights"]["sha256"] == now["weights"]["sha256"] else ["the content of the weights file"]
+    if before["weights"]["preprocess"] != json.loads(json.dumps(now["weights"]["preprocess"])):
+        differing.append("how the weights want their images")
     same = before["source_profile"].get("sha256") == now["source_profile"].get("sha256")
     differing += [] if same else ["the content of the source profile"]
     if not differing:

@@ -75,7 +75,7 @@ def make(config: Config, out: Path, about: str, command: str) -> str:
     # Before the pass and not after it.
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise UserError(f"--out: {str(out.parent)!r} is no folder that can be written to; make it, or name another")
-    from fteng.backbones.catalogue import load
+    from fteng.backbones.catalogue import check_size, load
     from fteng.data.prepare import prepare
     from fteng.probe.features import observe
     from fteng.probe.source_profile import preprocess_digest, write_profile
@@ -83,12 +83,13 @@ def make(config: Config, out: Path, about: str, command: str) -> str:
     from fteng.train.feed import make_feed
 
     backbone, weights = load(config.backbone)
+    check_size(backbone, weights, config.data.image_size)
     reporter = make_reporter()
     for note in weights.notes:
         reporter.say(f"{config.backbone.weights}: {note}")
     try:
         reporter.phase("images", 1)
-        dataset = prepare(config.data, backbone.preprocess.interpolation, lambda _done, _total: None)
+        dataset = prepare(config.data, backbone.preprocess.interpolation, lambda _done, _total: None, crop=backbone.preprocess.crop)
         count = len(dataset.labels)
         reporter.phase("profile", count)
         rows = np.arange(count)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,14 +36,19 @@ class Network(NamedTuple):
     weights: Weights
 
 
-def prepare_start(name: str, taps: Iterable[str], network: Network, dataset: Dataset, feed: Feed, study: StudyPaths) -> None:
+def prepare_start(name: str, taps: Collection[str], network: Network, dataset: Dataset, feed: Feed, study: StudyPaths) -> None:
     """Keep on disk what `read_start` reads, if it is not there: adapted statistics, and the heads of `taps` on the features.
 
     Of the pretrained network the probes have already done so.
     """
     kept = _kept(name, study)
-    if name == "pretrained" or kept.exists():
+    if name == "pretrained":
         return
+    done = {key.rpartition("/")[0] for key in _read(kept)} if kept.exists() else set()
+    if done >= set(taps):
+        return
+    # A sweep that was made longer asks for more taps; those there were come out the same again.
+    taps = [stage for stage in network.backbone.stages if stage in done | set(taps)]
     size = network.config.train.batch_size
     weights = adapt(network.backbone, _weights(name, network), dataset, feed, size)
     features = extract(network.backbone, weights, dataset, feed, size, lambda _: None)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import jax
@@ -92,6 +91,8 @@ def lay_ground(config: Config, reporter: Reporter) -> Ground:
             f"sweep.batch_norm: got {', '.join(config.sweep.batch_norm)}, but {backbone.name} has no batch norm; allowed: keep"
         )
     check_size(backbone, weights, config.data.image_size)
+    planned = plans(config, backbone.stages, backbone.groups)
+    _check_leaves(planned, backbone, weights)
     for note in weights.notes:
         reporter.say(f"{config.backbone.weights}: {note}")
     widths = partial(output_widths, backbone, weights, config.data.image_size)
@@ -104,10 +105,23 @@ def lay_ground(config: Config, reporter: Reporter) -> Ground:
         reporter.advance((count - done) / max(total, 1))
         done = count
 
-    dataset = prepare(config.data, backbone.preprocess.interpolation, on_image, records)
-    context = study_context(config, weights_digest=weights.digest, data_digest=dataset.digest)
-    specs = tuple(enumerate_trials(config, plans(config, backbone.stages, backbone.groups), context))
+    dataset = prepare(config.data, backbone.preprocess.interpolation, on_image, records, crop=backbone.preprocess.crop)
+    context = study_context(
+        config, weights_digest=weights.digest, data_digest=dataset.digest, preprocess=backbone.preprocess._asdict()
+    )
+    specs = tuple(enumerate_trials(config, planned, context))
     return Ground(config, backbone, weights, source, dataset, specs)
+
+
+def _check_leaves(planned: Sequence[FreezePlan], backbone: Backbone, weights: Weights) -> None:
+    """Raises UserError where a plan's stages have none of the leaves that shall train."""
+    for plan in planned:
+        mask = partition.trainable_mask(plan, Parameters(weights.params[: len(plan.stages)], {}))
+        if any(plan.trains) and not any(jax.tree.leaves(mask.stages)):
+            raise UserError(
+                f"sweep.leaves: got {plan.leaves}, but {', '.join(plan.trainable_stages[:3])}"
+                f"{', ...' * (len(plan.trainable_stages) > 3)} of {backbone.name} have none; leave {plan.leaves} out"
+            )
 
 
 def _write_images(dataset: Dataset, study: StudyPaths) -> None:
@@ -135,7 +149,11 @@ def _described(ground: Ground) -> dict[str, Any]:
     """What study.json says beside config and machine."""
     return {
         "backbone": ground.backbone.name,
-        "weights": {"source": ground.config.backbone.weights, "sha256": ground.weights.digest},
+        "weights": {
+            "source": ground.config.backbone.weights,
+            "sha256": ground.weights.digest,
+            "preprocess": ground.backbone.preprocess._asdict(),
+        },
         "source_profile": ground.source.facts,
         "stages": list(ground.backbone.stages),
         "groups": {name: list(stages) for name, stages in ground.backbone.groups.items()},
@@ -207,21 +225,22 @@ def _run_trials(
     with clock.phase("compile"):
         programs = _compile(ground, feed, flops, pending, starts, reporter)
     forwards: dict[int, Forward] = {}
+    met: set[_Shape] = set()
     steps = ground.config.train.epochs * steps_per_epoch(len(ground.dataset.splits["train"]), ground.config.train.batch_size)
     reporter.phase("trials", sum(programs[_shape(spec)].flops for spec in pending) * steps)
     done = len(ground.specs) - len(pending)
     with clock.phase("trials"):
-        for shape, specs in groupby(pending, key=_shape):
-            end, program = len(shape.plan.stages), programs[shape]
+        for spec in pending:
+            shape, where = _shape(spec), study.trial(spec.id)
+            end, program, first = len(shape.plan.stages), programs[shape], shape not in met
+            met.add(shape)
             forward = forwards.setdefault(end, make_forward(ground.backbone, end))
-            for index, spec in enumerate(specs):
-                title = f"trial {done + 1}/{len(ground.specs)} {spec.id.rpartition('-')[0]}"
-                meter = _meter(reporter, program.flops, ground.config.train.batch_size, title)
-                start, where, first = starts[spec.variant.start], study.trial(spec.id), index == 0
-                result = run_trial(bench, start, spec, program, forward, where, meter, first_of_shape=first)
-                done += 1
-                if result["status"] != "done":
-                    reporter.say(f"{spec.id}: {result['status']}, {result['note']}")
+            title = f"trial {done + 1}/{len(ground.specs)} {spec.id.rpartition('-')[0]}"
+            meter = _meter(reporter, program.flops, ground.config.train.batch_size, title)
+            result = run_trial(bench, starts[spec.variant.start], spec, program, forward, where, meter, first_of_shape=first)
+            done += 1
+            if result["status"] != "done":
+                reporter.say(f"{spec.id}: {result['status']}, {result['note']}")
 
 
 class _Shape(NamedTuple):

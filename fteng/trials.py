@@ -88,10 +88,16 @@ class TrialSpec(NamedTuple):
         }
 
 
-def study_context(config: Config, *, weights_digest: str, data_digest: str) -> dict[str, Any]:
-    """What every trial of a study has in common: network, weights, data and recipe."""
+def study_context(config: Config, *, weights_digest: str, data_digest: str, preprocess: Mapping[str, Any]) -> dict[str, Any]:
+    """What every trial of a study has in common: network, weights and how those want their images, data and recipe."""
     recipe = {name: value for name, value in to_dict(config)["train"].items() if name not in _NOT_IN_IDENTITY}
-    return {"backbone": config.backbone.name, "weights": weights_digest, "data": data_digest, "train": recipe}
+    return {
+        "backbone": config.backbone.name,
+        "weights": weights_digest,
+        "preprocess": dict(preprocess),
+        "data": data_digest,
+        "train": recipe,
+    }
 
 
 def plans(config: Config, stages: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[FreezePlan]:

@@ -50,7 +50,7 @@ def test_the_file_is_the_network_bit_for_bit_and_says_what_it_is(tuned, tmp_path
     jax.tree.map(np.testing.assert_array_equal, weights.params, model.parameters.stages)
     jax.tree.map(np.testing.assert_array_equal, weights.stats, model.stats)
     jax.tree.map(np.testing.assert_array_equal, weights.source_head, model.parameters.head)
-    assert backbone.preprocess == model.backbone.preprocess._replace(image_size=32)
+    assert backbone.preprocess == model.backbone.preprocess._replace(image_size=32, crop=1.0)
     with safetensors.safe_open(out, "numpy") as file:
         metadata = file.metadata()
     assert json.loads(metadata["classes"]) == list("0123456789")

@@ -39,7 +39,9 @@ def ids(made, **context):
     return [
         spec.id
         for spec in enumerate_trials(
-            made, plans(made, STAGES, GROUPS), study_context(made, **{"weights_digest": "w", "data_digest": "d"} | context)
+            made,
+            plans(made, STAGES, GROUPS),
+            study_context(made, **{"weights_digest": "w", "data_digest": "d", "preprocess": {"mean": [1.0]}} | context),
         )
     ]
 
@@ -51,6 +53,7 @@ def test_an_id_is_the_content():
     assert set(ids(base)) < set(ids(config(freeze_depths=("0", "2"), learning_rates=(1e-3, 1e-4), seeds=(0, 1, 2))))
     assert not set(ids(base)) & set(ids(base, weights_digest="other"))
     assert not set(ids(base)) & set(ids(base, data_digest="other"))
+    assert not set(ids(base)) & set(ids(base, preprocess={"mean": [2.0]}))
 
 
 def test_recipe_is_identity_but_the_pace_of_checkpoints_is_not():

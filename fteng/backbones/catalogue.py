@@ -40,8 +40,8 @@ _TIMM: Mapping[str, tuple[str, ...]] = {
     "efficientnet_lite0": ("tf_efficientnet_lite0",),
     "efficientnet_lite1": ("tf_efficientnet_lite1",),
     "efficientnet_lite2": ("tf_efficientnet_lite2",),
-    "vit_base_patch16": ("vit_base_patch16_224", "vit_base_patch16_384"),
-    "vit_small_patch16": ("vit_small_patch16_224", "vit_small_patch16_384"),
+    "vit_base_patch16": ("vit_base_patch16_224",),
+    "vit_small_patch16": ("vit_small_patch16_224",),
 }
 
 

@@ -36,13 +36,15 @@ class Network(NamedTuple):
     """What a family says of one network.
 
     initial: (seed, end) -> params and stats of the first `end` stages, or all, at a random start; namings: of its files, the one
-    whose preprocessing holds for random weights first; package: the file that `weights=package` means, where some package has one.
+    whose preprocessing holds for random weights first; package: the file that `weights=package` means, where some package has one;
+    head_features: how many of the last tap's features the published classifier reads, the first ones.
     """
 
     backbone: Backbone
     initial: Callable[..., tuple[tuple[Tree, ...], tuple[Tree, ...]]]
     namings: tuple[Naming, ...]
     package: PackageFile | None
+    head_features: int
 
 
 def make_network(
@@ -53,8 +55,9 @@ def make_network(
     namings: Sequence[Naming],
     package: PackageFile | None = None,
     pool: Callable[[jax.Array], jax.Array] = average,
+    head_features: int | None = None,
 ) -> Network:
-    """The network of these stages. groups: coarse name -> names of consecutive stages."""
+    """The network of these stages. groups: coarse name -> names of consecutive stages; head_features: see `Network` (all)."""
 
     def build(rng: np.random.Generator, end: int | None = None) -> list[nnx.Module]:
         return [stage.build(rng) for stage in stages[:end]]
@@ -74,7 +77,7 @@ def make_network(
         graphdefs=tuple(nnx.graphdef(module) for module in modules),
         pool=pool,
     )
-    return Network(backbone, initial, tuple(namings), package)
+    return Network(backbone, initial, tuple(namings), package, head_features or stages[-1].channels)
 
 
 def truncate(network: Network, end: int) -> Network:

@@ -207,6 +207,7 @@ def _network(variant: _Variant, namings: tuple[Naming, ...]) -> Network:
         groups={f"quarter{index + 1}": blocks[3 * index : 3 * index + 3] for index in range(4)},
         namings=namings,
         pool=class_and_mean,
+        head_features=variant.channels,
     )
 
 

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fteng.backbones.backbone import Backbone
 from fteng.backbones.naming import Naming, Slot, leaf_of
 from fteng.backbones.network import Network
 from fteng.errors import UserError
@@ -45,7 +44,12 @@ def fit(network: Network, tensors: Mapping[str, np.ndarray], digest: str, origin
 
     Raises UserError that lists, group by group, every name that does not fit the naming that fits best.
     """
-    naming = max(network.namings, key=lambda naming: len(naming.slots.keys() & tensors.keys()))
+
+    def match(naming: Naming) -> tuple[int, int]:
+        """How many tensors have a place, and, where namings are equal in that, how many are known at all."""
+        return len(naming.slots.keys() & tensors.keys()), len((naming.slots.keys() | naming.unused) & tensors.keys())
+
+    naming = max(network.namings, key=match)
     # Shapes alone: to draw random numbers that are then replaced would take longer than to read the file.
     params, stats = jax.eval_shape(lambda: network.initial(0))
     if _OWN_HEAD.keys() <= tensors.keys():
@@ -55,7 +59,8 @@ def fit(network: Network, tensors: Mapping[str, np.ndarray], digest: str, origin
     head_names = [name for name, slot in slots.items() if slot.collection == "head"]
     if not any(name in tensors for name in head_names):
         slots = {name: slot for name, slot in slots.items() if slot.collection != "head"}
-    head = _head_shapes(network.backbone, slots, tensors)
+    own = slots.keys() >= _OWN_HEAD.keys()
+    head = _head_shapes(network.backbone.channels[-1] if own else network.head_features, slots, tensors)
     trees = {"params": params, "stats": stats, "head": (head,)}
     _check_fit(network, naming, slots, trees, tensors, origin)
     for name, slot in slots.items():
@@ -99,17 +104,12 @@ def _placed(slot: Slot, tensor: np.ndarray) -> np.ndarray:
     return (tensor.reshape(slot.view) if slot.view else tensor).transpose(slot.axes)
 
 
-def _head_shapes(backbone: Backbone, slots: Mapping[str, Slot], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What the source classifier should look like: as many classes as its bias says, and the features of the last tap, or a part
-    of them where its kernel has fewer (the class token alone)."""
+def _head_shapes(features: int, slots: Mapping[str, Slot], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What the source classifier should look like: it has as many classes as its bias says."""
     names = {slot.path[-1]: name for name, slot in slots.items() if slot.collection == "head"}
     if not names:
         return {}
-    features, classes = backbone.channels[-1], 0
-    if names["bias"] in tensors:
-        classes = tensors[names["bias"]].size
-    if names["kernel"] in tensors and (found := tensors[names["kernel"]].size // max(classes, 1)) and features % found == 0:
-        features = found
+    classes = tensors[names["bias"]].size if names["bias"] in tensors else 0
     return {
         "kernel": jax.ShapeDtypeStruct((features, classes), jnp.float32),
         "bias": jax.ShapeDtypeStruct((classes,), jnp.float32),

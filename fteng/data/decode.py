@@ -1,6 +1,7 @@
 """One image file, or array, as the square RGB the network sees."""
 
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ _BAR = 127
 _ORIENTATION = 0x0112
 
 
-def decode(source: Path | Packed | np.ndarray, size: int, resize: str, interpolation: str) -> np.ndarray:
-    """(size, size, 3) uint8 RGB. resize: squash, crop (centre) or letterbox.
+def decode(source: Path | Packed | np.ndarray, size: int, resize: str, interpolation: str, crop: float = 1.0) -> np.ndarray:
+    """(size, size, 3) uint8 RGB. resize: squash, crop (centre), letterbox, or weights: of the centre crop the share `crop`, as the
+    weights' own evaluation looks at.
 
     Decoded pixels are those of Pillow, bit for bit. Resized ones are the same on every processor (integer arithmetic), and within
     4 of 255 of Pillow's, 0.2 on average, which rounds differently between its two passes. A file that is no whole image raises
@@ -26,21 +28,21 @@ def decode(source: Path | Packed | np.ndarray, size: int, resize: str, interpola
     """
     if isinstance(source, np.ndarray):
         pixels = _to_rgb(Image.fromarray(source))
-        return _to_square(pixels, pixels.shape[1], pixels.shape[0], size, resize, interpolation)
+        return _to_square(pixels, pixels.shape[1], pixels.shape[0], size, resize, interpolation, crop)
     content = source.read() if isinstance(source, Packed) else source.read_bytes()
     with Image.open(io.BytesIO(content)) as opened:
         drafted, full = None, opened.size
         upright = opened.getexif().get(_ORIENTATION, 1) == 1
         if upright:
             # A JPEG decodes to 1/2, 1/4 or 1/8 for less, never below the target. Other formats ignore it.
-            drafted = opened.draft(None, (size, size))
+            drafted = opened.draft(None, (math.ceil(size / crop), math.ceil(size / crop)))
         pixels = _jpeg(content, opened, shrunk=opened.size != full) if upright else None
         if pixels is None:
             opened.load()
             pixels = _to_rgb(opened if upright else ImageOps.exif_transpose(opened))
     # 450 rows at 1/4 are 112.5: the last one is half outside, and taking it for whole would stretch the image.
     width, height = drafted[1][2:] if drafted else (pixels.shape[1], pixels.shape[0])
-    return _to_square(pixels, width, height, size, resize, interpolation)
+    return _to_square(pixels, width, height, size, resize, interpolation, crop)
 
 
 def _jpeg(content: bytes, opened: Image.Image, *, shrunk: bool) -> np.ndarray | None:
@@ -70,7 +72,9 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def _to_square(pixels: np.ndarray, width: float, height: float, size: int, resize: str, interpolation: str) -> np.ndarray:
+def _to_square(
+    pixels: np.ndarray, width: float, height: float, size: int, resize: str, interpolation: str, crop: float
+) -> np.ndarray:
     """(size, size, 3) uint8 of pixels (h, w, 3), of which the upper left `width` x `height` is the picture."""
     if resize == "letterbox":
         scale = size / max(width, height)
@@ -79,7 +83,8 @@ def _to_square(pixels: np.ndarray, width: float, height: float, size: int, resiz
         square = np.full((size, size, 3), _BAR, np.uint8)
         square[top : top + inner[1], left : left + inner[0]] = _resized(pixels, (0, 0, width, height), inner, interpolation)
         return square
-    side = (min(width, height), min(width, height)) if resize == "crop" else (width, height)
+    shorter = crop * min(width, height)
+    side = (width, height) if resize == "squash" else (shorter, shorter)
     box = ((width - side[0]) / 2, (height - side[1]) / 2, *side)
     return _resized(pixels, box, (size, size), interpolation)
 

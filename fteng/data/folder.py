@@ -71,7 +71,11 @@ def _is_utf8(name: str) -> bool:
 
 def _walk(folder: Path) -> Iterator[Path]:
     """Files, and links to folders, below `folder` in order of their names."""
-    for place, inner, files in os.walk(folder):
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"data.path: cannot look into {error.filename} ({error.strerror}); allow it, or move it out of {folder}")
+
+    for place, inner, files in os.walk(folder, onerror=refuse):
         inner.sort()
         links = [name for name in inner if Path(place, name).is_symlink()]
         yield from (Path(place, name) for name in sorted(files + links))

@@ -39,6 +39,7 @@ class Settings(NamedTuple):
     size: int
     resize: str
     interpolation: str
+    crop: float
 
 
 class Pixels(NamedTuple):
@@ -122,6 +123,8 @@ def _decode_all(
         try:
             image = decode(record.image, *settings)
             return image, pixel_digest(image)
+        except MemoryError:
+            raise UserError(f"not enough memory to decode {record.id}; nothing was prepared: free some and try again") from None
         except Exception as error:  # Pillow raises many kinds on broken files; each is named in the report
             if isinstance(error, OSError) and error.errno not in _FILE_ERRORS:
                 raise UserError(f"cannot read {record.id} ({error.strerror}); nothing was prepared: try again") from None
@@ -151,6 +154,8 @@ def _decode_all(
         raise UserError(
             f"data: none of {len(records)} files is a readable image; the first: {first}; look at data.path and at the files"
         )
+    # Its clusters are of rows of the array before.
+    (folder / "near.json").unlink(missing_ok=True)
     beside.replace(folder / "images.bin")
     shape = [len(digests), settings.size, settings.size, 3]
     meta = {"shape": shape, "unreadable": unreadable, "sha256": digests, "settings": settings._asdict()}

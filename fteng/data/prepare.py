@@ -64,12 +64,21 @@ def read_source(config: DataConfig) -> Source:
     return SOURCES[config.source](config)
 
 
-def prepare(config: DataConfig, interpolation: str, progress: Callable[[int, int], None], source: Source | None = None) -> Dataset:
-    """Read, unless `source` was read before, decode (or find decoded), split. progress(done, total) while it decodes. Raises
-    UserError."""
+def prepare(
+    config: DataConfig,
+    interpolation: str,
+    progress: Callable[[int, int], None],
+    source: Source | None = None,
+    *,
+    crop: float = 1.0,
+) -> Dataset:
+    """Read, unless `source` was read before, decode (or find decoded), split.
+
+    progress(done, total) while it decodes; crop: what resize=weights looks at. Raises UserError.
+    """
     source = source or read_source(config)
     records = limit(_merge_classes(source.records, config.merge), config.limit, seed=config.split_seed)
-    settings = Settings(config.image_size, config.resize, interpolation)
+    settings = Settings(config.image_size, config.resize, interpolation, crop if config.resize == "weights" else 1.0)
     near = config.duplicates == "near"
     pixels = prepare_pixels(cache_root(config) / "prepared", records, settings, near=near, progress=progress)
     records = [record for record in records if record.id not in pixels.unreadable]

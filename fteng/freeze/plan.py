@@ -42,7 +42,10 @@ class FreezePlan(NamedTuple):
 def prefix_plan(stages: Sequence[str], freeze_depth: int, leaves: str = "all") -> FreezePlan:
     """The first `freeze_depth` of `stages` are frozen, the rest trains. Raises UserError on a depth outside 0 ... len(stages)."""
     if not 0 <= freeze_depth <= len(stages):
-        raise UserError(f"freeze depth: got {freeze_depth}, allowed: 0 (all trains) to {len(stages)} (linear probe)")
+        raise UserError(
+            f"sweep.freeze_depths: got {freeze_depth}, allowed: 0 (all trains) to {len(stages)} (linear probe), `all`, or a stage:"
+            f" {', '.join(stages)}"
+        )
     return FreezePlan(tuple(stages), tuple(index >= freeze_depth for index in range(len(stages))), leaves)
 
 

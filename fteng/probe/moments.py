@@ -29,7 +29,9 @@ def adapt(backbone: Backbone, weights: Weights, dataset: Dataset, feed: Feed, ba
 
     run = jax.jit(one_batch)
     total, seen = None, 0
-    for part, counted in batches(dataset.splits["train"], batch_size):
+    # Sources come class by class, and a batch of one class would be normalised as one.
+    rows = np.random.default_rng(0).permutation(dataset.splits["train"])
+    for part, counted in batches(rows, batch_size):
         # A padded batch counts its last image more than once; a set smaller than a batch has nothing else.
         if counted == batch_size or total is None:
             total = add_moments(total, run(weights.params, weights.stats, feed.take(part)), 1)

@@ -146,7 +146,7 @@ def _cost(summary: Summary) -> list[Markup]:
 def _short(row: Mapping[str, Any]) -> str:
     if view.is_probe(row):
         return "probe"
-    return str(row["freeze_depth"]) if row["freeze_depth"] is not None else row["label"]
+    return f"{row['freeze_depth']}{view.way(row)}" if row["freeze_depth"] is not None else row["label"]
 
 
 def _differences(summary: Summary) -> Markup | None:

@@ -70,8 +70,13 @@ def _depth_finding(summary: Summary) -> str:
 
 
 def _line(summary: Summary, row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What `row` is compared with: its own line of the curve by freeze depth; for a probe, the first line that trials drew."""
-    tuned = [other for other in view.curve(summary) if other["freeze_depth"] is not None and not view.is_probe(other)]
+    """What `row` is compared with: its own line of the curve by freeze depth; for a probe, the first line that trials drew, and
+    never a control."""
+    tuned = [
+        other
+        for other in view.curve(summary)
+        if other["freeze_depth"] is not None and not view.is_probe(other) and not view.is_control(other)
+    ]
     name = view.series(tuned[0] if view.is_probe(row) and tuned else row)
     return [other for other in tuned if view.series(other) == name]
 

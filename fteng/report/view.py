@@ -45,6 +45,11 @@ def is_probe(row: Mapping[str, Any]) -> bool:
     return row["learning_rate"] is None
 
 
+def is_control(row: Mapping[str, Any]) -> bool:
+    """Whether a row shows what pretraining is worth, and is nothing to use."""
+    return row.get("variant", {}).get("init", "pretrained") != "pretrained"
+
+
 def series(row: Mapping[str, Any]) -> str:
     """What a line of the depth curve has in common: the tap, and how it is trained if not as usual. A probe stands alone."""
     if is_probe(row):

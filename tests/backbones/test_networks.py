@@ -1,6 +1,7 @@
 """Every network is the published one: the same taps and logits as the original, the published size and work."""
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import golden_file
@@ -96,3 +97,19 @@ def _multiply_adds(jaxpr) -> int:
             inner = getattr(inner, "jaxpr", inner)
             total += _multiply_adds(inner) if hasattr(inner, "eqns") else 0
     return total
+
+
+def test_the_documentation_has_these_numbers():
+    rows = {}
+    for line in (Path(__file__).parents[2] / "docs" / "networks.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 7 and cells[0].strip("`") in PUBLISHED:
+            rows[cells[0].strip("`")] = cells[1:6]
+    wanted = {}
+    for name, row in PUBLISHED.items():
+        backbone = find(name).backbone
+        _, stats = jax.eval_shape(lambda: find(name).initial(0))  # noqa: B023 - called at once
+        norm = "yes" if jax.tree.leaves(stats) else "no"
+        size = str(backbone.preprocess.image_size)
+        wanted[name] = [str(len(backbone.stages)), f"{row.parameters:,}", f"{row.multiply_adds:.2f}", size, norm]
+    assert rows == wanted

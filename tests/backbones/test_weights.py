@@ -15,7 +15,7 @@ from fteng.backbones.backbone import Preprocess
 from fteng.backbones.catalogue import BACKBONES, find, load
 from fteng.backbones.files.hub import HubFile
 from fteng.backbones.files.read import read
-from fteng.backbones.network import PackageFile
+from fteng.backbones.network import PackageFile, truncate
 from fteng.backbones.origin import open_weights
 from fteng.backbones.weights import fit, named
 from fteng.config import BackboneConfig
@@ -176,3 +176,27 @@ def test_a_file_that_lacks_only_its_end_says_how_to_do_without(tmp_path):
     backbone, weights = load(BackboneConfig("efficientnet_lite0", str(path), last_stage="stage7"))
     assert backbone.stages[-1] == "block16"
     assert weights.source_head is None
+
+
+@pytest.mark.parametrize("naming", ["timm", "torchvision"])
+def test_a_whole_file_of_any_naming_fits_the_network_without_its_end(naming):
+    """Of the stages that are left both publishers' names are the same; what they call the rest tells them apart."""
+    (slots,) = (known.slots for known in find("vgg16").namings if known.name == naming)
+    short = truncate(find("vgg16"), 13)
+    params, stats = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), jax.eval_shape(lambda: short.initial(0)))
+    kept = next(known for known in short.namings if known.name == naming)
+    tensors = dict.fromkeys(slots, np.zeros(1, np.float32)) | named(kept, params, stats, None)
+    assert fit(short, tensors, "", "here").naming == naming
+
+
+def test_a_head_of_both_kinds_of_features_is_kept_under_our_names():
+    network = find("vit_small_patch16")
+    params, stats = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), jax.eval_shape(lambda: network.initial(0)))
+    body = named(network.namings[0], params, stats, None)
+    both = {"fteng.head.kernel": np.ones((768, 2), np.float32), "fteng.head.bias": np.ones(2, np.float32)}
+    head = fit(network, body | both, "", "here").source_head
+    assert head is not None
+    assert head["kernel"].shape == (768, 2)
+    wide = {"head.weight": np.ones((2, 768), np.float32), "head.bias": np.ones(2, np.float32)}
+    with pytest.raises(UserError, match=r"wrong shape 1 \(head\.weight \(2, 768\) for \(2, 384\)\)"):
+        fit(network, body | wide, "", "here")

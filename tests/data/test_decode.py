@@ -117,3 +117,20 @@ def test_what_only_pillow_decodes_is_left_to_it(tmp_path: Path):
     (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
     with pytest.raises(OSError, match=r"(?i)truncated"):
         decode(tmp_path / "cut.jpg", 16, "squash", "bicubic")
+
+
+def test_weights_look_at_their_share_of_the_centre(tmp_path: Path):
+    """A square of 40 px in the middle of 160 x 80: half of the centre crop's side."""
+    image = np.zeros((80, 160, 3), np.uint8)
+    image[20:60, 60:100] = 255
+    path = save(tmp_path / "image.png", Image.fromarray(image))
+    assert (decode(path, 16, "weights", "bilinear", 0.5)[1:-1, 1:-1] == 255).all()
+    assert (decode(path, 16, "crop", "bilinear")[0] == 0).all()
+    np.testing.assert_array_equal(decode(path, 16, "weights", "bilinear"), decode(path, 16, "crop", "bilinear"))
+    # A JPEG is not decoded smaller than the share of it that is shown.
+    photograph = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)).resize(
+        (640, 640), Image.Resampling.BICUBIC
+    )
+    whole, shrunk = save(tmp_path / "p.png", photograph), save(tmp_path / "p.jpg", photograph, quality=98)
+    difference = decode(whole, 160, "weights", "bilinear", 0.5).astype(int) - decode(shrunk, 160, "weights", "bilinear", 0.5)
+    assert np.abs(difference).mean() < 3

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from fteng.backbones.backbone import BatchNormMode
+from fteng.backbones.catalogue import load
+from fteng.config import BackboneConfig
 from fteng.data.prepare import Dataset
 from fteng.probe.features import extract, observe, output_widths
 from fteng.probe.moments import adapt, add_moments, central_moments, output_moments
@@ -103,3 +105,16 @@ def test_tokens_and_images_that_do_not_count():
 def test_widths_are_of_the_output_and_not_of_the_features():
     doubled = dataclasses.replace(BACKBONE, pool=lambda y: jnp.concatenate([y.mean((1, 2))] * 2, -1), channels=(8, 12))
     assert output_widths(doubled, WEIGHTS, SIZE) == [4, 6]
+
+
+def test_adapting_does_not_take_one_class_at_a_time():
+    """Dark images first, then bright ones, as folders come: batches of one class would be normalised as one."""
+    backbone, weights = load(BackboneConfig("resnet18", "random"))
+    rng = np.random.default_rng(0)
+    shown = np.clip(rng.normal(90, 40, (64, 32, 32, 3)) + np.repeat([0, 90], 32)[:, None, None, None], 0, 255).astype(np.uint8)
+    found = adapt(backbone, weights, dataset(shown, np.arange(64)), make_feed(shown), 16)
+    mixed = rng.permutation(64)
+    other = adapt(backbone, weights, dataset(shown[mixed], np.arange(64)), make_feed(shown[mixed]), 16)
+    ratio = np.asarray(found.stats[3]["norm1"]["var"]) / np.asarray(other.stats[3]["norm1"]["var"])
+    # Class by class it is a tenth more.
+    assert abs(ratio.mean() - 1) < 0.02

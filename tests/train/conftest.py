@@ -51,7 +51,7 @@ class Lab(NamedTuple):
         return compile_step(lower_step(self.backbone, plan, mask, modes, recipe, shares, self.flops, arguments))
 
     def spec(self, plan: FreezePlan, rate=1e-3, seed=0, variant=USUAL) -> TrialSpec:
-        return TrialSpec(plan, variant, rate, seed, study_context(self.config, weights_digest="w", data_digest="d"))
+        return TrialSpec(plan, variant, rate, seed, study_context(self.config, weights_digest="w", data_digest="d", preprocess={}))
 
     def run(self, spec, program, where, *, bench=None, head=None, on_step=lambda _: None, first=True):
         start = self.start if head is None else self.start._replace(heads={spec.plan.tap: head})

@@ -5,6 +5,7 @@
 """
 
 import json
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -52,6 +53,10 @@ def _download(reference: str, repository: str, revision: str, names: tuple[str, 
     """The first of the files that the repository has."""
     import httpx2
     from huggingface_hub import constants, errors, hf_hub_download
+
+    # It tells of every attempt, twice; what came of them is our one line. Its import sets the level anew.
+    for chatty in ("huggingface_hub", "httpx2", "httpcore2"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
 
     what = f"backbone.weights={reference}"
     unanswered: Exception | None = None
