@@ -11,8 +11,8 @@ augmentation out.
 
 Expected test error by the paper: 7.25 % with mirrored and shifted images, 9.08 % without. Two things differ: images are scaled by
 each channel's mean and deviation, where the paper whitens them, and 1 % of the training images choose nothing but are held back as
-validation. Not yet run by us to its end: it takes an accelerator (350 epochs of 49,500 images), so no error of ours stands here. On 500 digits
-and 12 epochs the recipe does not leave the plateau of guessing, at rates of 0.01 to 0.05; a plain network with dropout needs its time.
+validation. Not yet run by us to its end: it takes an accelerator (350 epochs of 49,500 images), so no error of ours stands here.
+On 500 digits and 12 epochs the recipe does not leave the plateau of guessing, at rates of 0.01 to 0.05.
 The paper tried the rates 0.25, 0.1, 0.05 and 0.01 and does not say which won; --config.sweep.learning_rates=0.25,0.1,0.05,0.01
 tries all.
 """
