@@ -102,7 +102,7 @@ def test_a_work_directory_keeps_to_its_source_profile(tmp_path):
     def write(path: str, sha256: str) -> None:
         config = study_of(path)
         described = {
-            "weights": {"sha256": "w"},
+            "weights": {"sha256": "w", "preprocess": {"mean": (1.0,)}},
             "dataset": {"digest": "d"},
             "source_profile": {"kind": "file", "path": path, "sha256": sha256},
         }
