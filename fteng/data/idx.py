@@ -1,4 +1,4 @@
-"""The four gzipped files of MNIST and of what took its shape: Fashion-MNIST (Debian's package `dataset-fashion-mnist`), EMNIST.
+"""The four gzipped files of MNIST and of what took its shape, as Fashion-MNIST (Debian's package `dataset-fashion-mnist`).
 
 The format is LeCun's: two zero bytes, the type (8: uint8), the number of dimensions, each as big-endian int32, the data.
 """

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import hashlib
+import importlib.metadata
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from fteng.errors import UserError
 
 # Raised when what decode makes of a record changes: old arrays are then made anew.
 _VERSION = 3
+# Another version of these may make other pixels, or read what it could not before.
+_DECODERS = ("pillow", "simplejpeg", "cykooz-resizer")
 # A thread decodes so many before it hands over, which costs about what writing an image does.
 _RECORDS_A_TASK = 8
 _BYTES_A_SYNC = 32 << 20
@@ -61,7 +64,8 @@ def prepare_pixels(
     if near and settings.size < SMALLEST:
         raise UserError(f"data.duplicates=near needs data.image_size of at least {SMALLEST}, got {settings.size}")
     fingerprints = [(record.id, _fingerprint(record)) for record in records]
-    key = paths.digest({"version": _VERSION, "settings": settings, "records": fingerprints})
+    decoders = {name: importlib.metadata.version(name) for name in _DECODERS}
+    key = paths.digest({"version": _VERSION, "decoders": decoders, "settings": settings, "records": fingerprints})
     folder = root / key[:24]
     with _held(folder):
         images, meta = _find(folder) or _decode_all(folder, records, settings, progress)
