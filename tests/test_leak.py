@@ -21,7 +21,7 @@ def test_a_split_by_image_flatters_and_is_called_out(tmp_path):
             "--config.data.resize=squash",
             "--config.sweep.freeze_depths=all",
         )
-        ended = run(tmp_path / split_by, *flags, config="configs/isic.py")
+        ended = run(tmp_path / split_by, *flags, config="configs/isic.py:efficientnet_lite0")
         assert ended.returncode == 0, ended.stderr
         found[split_by] = summary_of(tmp_path / split_by)
     checks = {
