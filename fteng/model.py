@@ -15,7 +15,7 @@ from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan, stage_set_plan
 from fteng.paths import StudyPaths
-from fteng.starts import Network, read_start
+from fteng.starts import Pretrained, read_start
 from fteng.train.checkpoint import read_final
 from fteng.train.step import batch_norm_modes, initial_state, whole
 from fteng.trials import Variant
@@ -52,7 +52,7 @@ def read_model(workdir: Path, name: str = "") -> Model:
         raise UserError(
             f"{config.backbone.weights} is not the file of {workdir}'s study any more (sha256 differs); restore that file"
         )
-    network, name = Network(config, backbone, weights), name or _recommended(study)
+    pretrained, name = Pretrained(config, backbone, weights), name or _recommended(study)
     classes = tuple(record["dataset"]["classes"])
     if name.startswith("probe:"):
         tap = name.removeprefix("probe:")
@@ -61,25 +61,25 @@ def read_model(workdir: Path, name: str = "") -> Model:
         plan = stage_set_plan(backbone.stages[: backbone.stages.index(tap) + 1], ())
         # Trials may start from zero; the probe itself does not.
         solved = dataclasses.replace(config, train=dataclasses.replace(config.train, head_init="probe"))
-        heads = read_start("pretrained", [tap], network._replace(config=solved), study).heads
+        heads = read_start("pretrained", [tap], pretrained._replace(config=solved), study).heads
         end = len(plan.stages)
         parameters = Parameters(weights.params[:end], heads[tap])
         return Model(config, backbone, plan, parameters, weights.stats[:end], weights, classes, name)
-    return _trained(study, network, _result(study, record, name), classes)
+    return _trained(study, pretrained, _result(study, record, name), classes)
 
 
-def _trained(study: StudyPaths, network: Network, result: Mapping[str, Any], classes: tuple[str, ...]) -> Model:
-    stages, tap = network.backbone.stages, result["tap"]
+def _trained(study: StudyPaths, pretrained: Pretrained, result: Mapping[str, Any], classes: tuple[str, ...]) -> Model:
+    stages, tap = pretrained.backbone.stages, result["tap"]
     plan = stage_set_plan(stages[: stages.index(tap) + 1], result["trainable_stages"], result["leaves"])
     variant, end = Variant(**result["variant"]), len(plan.stages)
-    start = read_start(variant.start, [tap], network, study)
+    start = read_start(variant.start, [tap], pretrained, study)
     before = Parameters(start.stages[:end], start.heads[tap])
     mask = partition.trainable_mask(plan, before)
     modes = batch_norm_modes(plan, variant)
-    state, frozen = initial_state(before, start.stats[:end], mask, modes, network.config.train)
+    state, frozen = initial_state(before, start.stats[:end], mask, modes, pretrained.config.train)
     final = read_final(study.trial(result["id"]).final, {"trainable": state.trainable, "stats": state.stats})
     parameters, stats = whole(state._replace(**final), frozen)
-    return Model(network.config, network.backbone, plan, parameters, stats, network.weights, classes, result["id"])
+    return Model(pretrained.config, pretrained.backbone, plan, parameters, stats, pretrained.weights, classes, result["id"])
 
 
 def _recommended(study: StudyPaths) -> str:

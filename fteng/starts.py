@@ -28,7 +28,7 @@ from fteng.train.trial import Start
 _CONTROL_SEED = 0
 
 
-class Network(NamedTuple):
+class Pretrained(NamedTuple):
     """A backbone with its pretrained numbers, as the config asks for it."""
 
     config: Config
@@ -36,7 +36,9 @@ class Network(NamedTuple):
     weights: Weights
 
 
-def prepare_start(name: str, taps: Collection[str], network: Network, dataset: Dataset, feed: Feed, study: StudyPaths) -> None:
+def prepare_start(
+    name: str, taps: Collection[str], pretrained: Pretrained, dataset: Dataset, feed: Feed, study: StudyPaths
+) -> None:
     """Keep on disk what `read_start` reads, if it is not there: adapted statistics, and the heads of `taps` on the features.
 
     Of the pretrained network the probes have already done so.
@@ -48,20 +50,20 @@ def prepare_start(name: str, taps: Collection[str], network: Network, dataset: D
     if done >= set(taps):
         return
     # A sweep that was made longer asks for more taps; those there were come out the same again.
-    taps = [stage for stage in network.backbone.stages if stage in done | set(taps)]
-    size = network.config.train.batch_size
-    weights = adapt(network.backbone, _weights(name, network), dataset, feed, size)
-    features = extract(network.backbone, weights, dataset, feed, size, lambda _: None)
+    taps = [stage for stage in pretrained.backbone.stages if stage in done | set(taps)]
+    size = pretrained.config.train.batch_size
+    weights = adapt(pretrained.backbone, _weights(name, pretrained), dataset, feed, size)
+    features = extract(pretrained.backbone, weights, dataset, feed, size, lambda _: None)
     arrays: dict[str, Any] = {f"stats/{index}": leaf for index, leaf in enumerate(jax.tree.leaves(weights.stats))}
     for tap in taps:
-        found = fit_probe(features.taps[network.backbone.stages.index(tap)], dataset)
+        found = fit_probe(features.taps[pretrained.backbone.stages.index(tap)], dataset)
         arrays |= {f"{tap}/{part}": values for part, values in found.head.items()}
     paths.write_by(kept, lambda path: np.savez(path, **arrays))
 
 
-def read_start(name: str, taps: Iterable[str], network: Network, study: StudyPaths) -> Start:
+def read_start(name: str, taps: Iterable[str], pretrained: Pretrained, study: StudyPaths) -> Start:
     """The named start (see `trials.Variant.start`) with the heads of `taps`. Raises UserError if one is missing or damaged."""
-    weights, kept = _weights(name, network), _kept(name, study)
+    weights, kept = _weights(name, pretrained), _kept(name, study)
     arrays = _read(kept)
     try:
         if name != "pretrained":
@@ -70,22 +72,22 @@ def read_start(name: str, taps: Iterable[str], network: Network, study: StudyPat
         heads = {tap: {part: jnp.asarray(arrays[f"{tap}/{part}"]) for part in ("kernel", "bias")} for tap in taps}
     except KeyError:
         raise _damaged(kept) from None
-    if network.config.train.head_init == "zero":
+    if pretrained.config.train.head_init == "zero":
         heads = jax.tree.map(jnp.zeros_like, heads)
     digest = weights.digest if name == "pretrained" else f"{name} of {weights.digest}"
     source = jax.tree.map(np.array, (weights.params, weights.stats))
-    return Start(weights.params, weights.stats, heads, {"backbone": network.backbone.name, "weights": digest}, source)
+    return Start(weights.params, weights.stats, heads, {"backbone": pretrained.backbone.name, "weights": digest}, source)
 
 
 def _kept(name: str, study: StudyPaths) -> Path:
     return study.probes / ("heads.npz" if name == "pretrained" else f"start-{name}.npz")
 
 
-def _weights(name: str, network: Network) -> Weights:
+def _weights(name: str, pretrained: Pretrained) -> Weights:
     init = name.removesuffix("-adapted")
     if init == "random":
-        return load(dataclasses.replace(network.config.backbone, weights="random"), seed=_CONTROL_SEED)[1]
-    return mean_var(network.weights, _CONTROL_SEED) if init == "mean_var" else network.weights
+        return load(dataclasses.replace(pretrained.config.backbone, weights="random"), seed=_CONTROL_SEED)[1]
+    return mean_var(pretrained.weights, _CONTROL_SEED) if init == "mean_var" else pretrained.weights
 
 
 def _read(file: Path) -> Mapping[str, np.ndarray]:

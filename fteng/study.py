@@ -1,10 +1,8 @@
 """A whole study, in the order of its life: weights, data, probes, trials, report. What is finished on disk is not done again."""
 
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,7 +11,7 @@ import jax
 import numpy as np
 
 from fteng import paths, record
-from fteng.backbones.backbone import Backbone, BatchNormMode
+from fteng.backbones.backbone import Backbone
 from fteng.backbones.catalogue import check_size, load
 from fteng.backbones.flops import StageFlops, stage_flops
 from fteng.backbones.weights import Weights
@@ -28,14 +26,14 @@ from fteng.probe import probe
 from fteng.probe.features import extract, output_widths
 from fteng.probe.profile import profile
 from fteng.probe.source_profile import Source, find_source
+from fteng.programs import Shape, compile_all, shape_of
 from fteng.progress import Reporter
 from fteng.results import write_images, write_predictions
-from fteng.starts import Network, prepare_start, read_start
+from fteng.starts import Pretrained, prepare_start, read_start
 from fteng.train.compilations import count_compilations
 from fteng.train.evaluate import Forward, make_forward
 from fteng.train.feed import Feed, make_feed
-from fteng.train.step import Lowered, Program, batch_norm_modes, compile_step, initial_state, lower_step
-from fteng.train.trial import Bench, Interrupted, Start, class_shares, run_trial, steps_per_epoch
+from fteng.train.trial import Bench, Interrupted, Start, run_trial, steps_per_epoch
 from fteng.trials import TrialSpec, enumerate_trials, plans, study_context
 
 
@@ -223,35 +221,27 @@ def _run_trials(
     with clock.phase("starts"):
         starts = _starts(ground, study, feed, pending, reporter)
     with clock.phase("compile"):
-        programs = _compile(ground, feed, flops, pending, starts, reporter)
+        needed = {shape_of(spec): starts[spec.variant.start] for spec in pending}
+        reporter.phase("compile", len(needed))
+        programs = compile_all(ground.backbone, ground.dataset, ground.config.train, feed, flops, needed, reporter.advance)
     forwards: dict[int, Forward] = {}
-    met: set[_Shape] = set()
+    met: set[Shape] = set()
     steps = ground.config.train.epochs * steps_per_epoch(len(ground.dataset.splits["train"]), ground.config.train.batch_size)
-    reporter.phase("trials", sum(programs[_shape(spec)].flops for spec in pending) * steps)
+    reporter.phase("trials", sum(programs[shape_of(spec)].flops for spec in pending) * steps)
     done = len(ground.specs) - len(pending)
     with clock.phase("trials"):
         for spec in pending:
-            shape, where = _shape(spec), study.trial(spec.id)
+            shape, where = shape_of(spec), study.trial(spec.id)
             end, program, first = len(shape.plan.stages), programs[shape], shape not in met
             met.add(shape)
-            forward = forwards.setdefault(end, make_forward(ground.backbone, end))
+            if end not in forwards:
+                forwards[end] = make_forward(ground.backbone, end)
             title = f"trial {done + 1}/{len(ground.specs)} {spec.id.rpartition('-')[0]}"
             meter = _meter(reporter, program.flops, ground.config.train.batch_size, title)
-            result = run_trial(bench, starts[spec.variant.start], spec, program, forward, where, meter, first_of_shape=first)
+            result = run_trial(bench, starts[spec.variant.start], spec, program, forwards[end], where, meter, first_of_shape=first)
             done += 1
             if result["status"] != "done":
                 reporter.say(f"{spec.id}: {result['status']}, {result['note']}")
-
-
-class _Shape(NamedTuple):
-    """What trials of one compiled step have in common."""
-
-    plan: FreezePlan
-    modes: tuple[BatchNormMode, ...]
-
-
-def _shape(spec: TrialSpec) -> _Shape:
-    return _Shape(spec.plan, batch_norm_modes(spec.plan, spec.variant))
 
 
 def _starts(ground: Ground, study: StudyPaths, feed: Feed, pending: Sequence[TrialSpec], reporter: Reporter) -> dict[str, Start]:
@@ -261,11 +251,11 @@ def _starts(ground: Ground, study: StudyPaths, feed: Feed, pending: Sequence[Tri
         taps.setdefault(spec.variant.start, {})[spec.plan.tap] = None
     needed = list(dict.fromkeys(spec.variant.start for spec in pending))
     reporter.phase("starts", len(needed))
-    network = Network(ground.config, ground.backbone, ground.weights)
+    pretrained = Pretrained(ground.config, ground.backbone, ground.weights)
     starts = {}
     for name in needed:
-        prepare_start(name, taps[name], network, ground.dataset, feed, study)
-        starts[name] = read_start(name, taps[name], network, study)
+        prepare_start(name, taps[name], pretrained, ground.dataset, feed, study)
+        starts[name] = read_start(name, taps[name], pretrained, study)
         reporter.advance(1, name)
     return starts
 
@@ -282,43 +272,6 @@ def _meter(reporter: Reporter, work: float, batch_size: int, title: str) -> Call
         reporter.advance(work * (step if step == first + 1 else 1), f"{title}, {rate:,.0f} images/s")
 
     return on_step
-
-
-def _compile(
-    ground: Ground,
-    feed: Feed,
-    flops: StageFlops,
-    pending: Sequence[TrialSpec],
-    starts: Mapping[str, Start],
-    reporter: Reporter,
-) -> dict[_Shape, Program]:
-    """One program a shape that still has trials to run: traced in turn, compiled side by side."""
-    needed = {_shape(spec): spec for spec in pending}
-    reporter.phase("compile", len(needed))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        # The deepest backward passes take longest: first in, so that none is left over at the end.
-        waiting = {
-            shape: pool.submit(compile_step, _lower(ground, feed, flops, shape, starts[spec.variant.start]))
-            for shape, spec in reversed(needed.items())
-        }
-        programs = {}
-        for shape, future in waiting.items():
-            programs[shape] = future.result()
-            reporter.advance(1, f"boundary {shape.plan.boundary}")
-    return programs
-
-
-def _lower(ground: Ground, feed: Feed, flops: StageFlops, shape: _Shape, start: Start) -> Lowered:
-    recipe, train = ground.config.train, ground.dataset.splits["train"]
-    rows, end = train[: recipe.batch_size], len(shape.plan.stages)
-    images, labels = feed.take(rows), jax.numpy.asarray(ground.dataset.labels[rows].astype(np.int32))
-    parameters = Parameters(start.stages[:end], start.heads[shape.plan.tap])
-    mask = partition.trainable_mask(shape.plan, parameters)
-    # Only shapes are needed here; the state itself belongs to each trial.
-    begin = partial(initial_state, mask=mask, modes=shape.modes, recipe=recipe)
-    state, frozen = jax.eval_shape(begin, parameters, start.stats[:end])
-    arguments = (state, frozen, images, labels, jax.numpy.zeros(end + 1), jax.random.key(0))
-    return lower_step(ground.backbone, shape.plan, mask, shape.modes, recipe, class_shares(ground.dataset), flops, arguments)
 
 
 class _Clock:

@@ -16,7 +16,7 @@ ORDER = [
     {"freeze"},
     {"backbones", "trials"},
     {"train"},
-    {"probe"},
+    {"probe", "programs"},
     {"starts"},
     {"model"},
     {"export", "study", "summary", "report", "challenge"},

@@ -90,10 +90,10 @@ class Backbone:
         modes: one for all, or one a stage of the whole list. momentum: share of the old statistics that BATCH keeps. key: of
         dropout; without one nothing is dropped. Returns the output and all statistics, those of the stages that ran replaced.
         """
-        _, y, new_stats = self._run(params, stats, x, start, stop, modes, momentum, key)
-        return y, new_stats
+        outputs, new_stats = self.outputs(params, stats, x, start=start, stop=stop, modes=modes, momentum=momentum, key=key)
+        return outputs[-1] if outputs else x, new_stats
 
-    def taps(
+    def outputs(
         self,
         params: Sequence[Tree],
         stats: Sequence[Tree],
@@ -102,21 +102,10 @@ class Backbone:
         start: int = 0,
         stop: int | None = None,
         modes: Sequence[BatchNormMode] | BatchNormMode = BatchNormMode.KEEP,
-    ) -> tuple[list[Float[Array, "n _"]], Float[Array, "n *other_place channels"], tuple[Tree, ...]]:
-        """`apply` without dropout, and before its results the pooled output, of channels[i] channels, of every stage that ran."""
-        return self._run(params, stats, x, start, stop, modes, 0.9, None)
-
-    def _run(
-        self,
-        params: Sequence[Tree],
-        stats: Sequence[Tree],
-        x: Float[Array, "n *place c"],
-        start: int,
-        stop: int | None,
-        modes: Sequence[BatchNormMode] | BatchNormMode,
-        momentum: float | Float[Array, ""],
-        key: Key[Array, ""] | None,
-    ) -> tuple[list[Float[Array, "n _"]], Float[Array, "n *other_place channels"], tuple[Tree, ...]]:
+        momentum: float | Float[Array, ""] = 0.9,
+        key: Key[Array, ""] | None = None,
+    ) -> tuple[list[Float[Array, "n *_"]], tuple[Tree, ...]]:
+        """`apply` with the output of every stage that ran, in order; `pool` makes features of channels[i] channels of each."""
         count = len(self.stages)
         stop = count if stop is None else stop
         if not 0 <= start <= stop <= count:
@@ -126,11 +115,11 @@ class Backbone:
             raise ValueError(
                 f"{self.name}: one a stage up to {stop}; got {len(modes)} modes, {len(params)} params, {len(stats)} stats"
             )
-        pooled: list[Float[Array, "n _"]] = []
+        found: list[Float[Array, "n *_"]] = []
         new_stats = list(stats)
         for index in range(start, stop):
             stage = nnx.merge(self.graphdefs[index], params[index], stats[index])
             x = stage(x, Pass(modes[index], momentum, None if key is None else jax.random.fold_in(key, index)))
             new_stats[index] = nnx.to_pure_dict(nnx.state(stage, nnx.BatchStat))
-            pooled.append(self.pool(x))
-        return pooled, x, tuple(new_stats)
+            found.append(x)
+        return found, tuple(new_stats)

@@ -14,8 +14,6 @@ from fteng.backbones.files.read import File, read
 from fteng.backbones.network import PackageFile
 from fteng.errors import UserError
 
-_INTERPOLATIONS = ("bicubic", "bilinear")
-
 
 class Origin(NamedTuple):
     """tensors: by their names in the file; digest: its sha256; preprocess: how it says its images are to be fed, if it does; notes:
@@ -39,7 +37,7 @@ def open_weights(text: str, package: PackageFile | None, network: str, architect
                 f"{text} is a {said}, backbone.name={network} takes {' or '.join(architectures)}; choose another of the two"
             )
         file = read(fetched.path)
-        return _origin(file)._replace(preprocess=_of_hub(text, fetched.config))
+        return _origin(file)._replace(preprocess=_of_hub(fetched.config))
     return _origin(read(Path(text).expanduser()))
 
 
@@ -70,14 +68,12 @@ def _package(package: PackageFile | None, network: str) -> File:
     return read(path)
 
 
-def _of_hub(text: str, config: dict[str, object]) -> Preprocess:
+def _of_hub(config: dict[str, object]) -> Preprocess:
     """timm's pretrained_cfg, whose numbers are of pixels in 0..1."""
     mean, std, interpolation, size = (config[name] for name in ("mean", "std", "interpolation", "input_size"))
     assert isinstance(mean, (list, tuple))
     assert isinstance(std, (list, tuple))
     assert isinstance(size, (list, tuple))
-    if interpolation not in _INTERPOLATIONS:
-        raise UserError(f"{text} wants its images resized by {interpolation}; allowed: {', '.join(_INTERPOLATIONS)}")
     red, green, blue = (255.0 * float(value) for value in mean)
     r, g, b = (255.0 * float(value) for value in std)
     crop = float(str(config["crop_pct"]))

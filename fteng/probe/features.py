@@ -84,13 +84,8 @@ def _one_batch(backbone: Backbone) -> Callable[..., tuple[list[Array], tuple[Tre
     def one_batch(
         params: Any, stats: Any, images: UInt8[Array, "b h w 3"], counts: Array
     ) -> tuple[list[Array], tuple[Tree, ...], tuple[Tree, ...]]:
-        y = backbone.preprocess.apply(images)
-        pooled, outputs = [], []
-        for index in range(len(backbone.stages)):
-            y, stats = backbone.apply(params, stats, y, start=index, stop=index + 1, modes=BatchNormMode.OBSERVE)
-            pooled.append(backbone.pool(y))
-            outputs.append(output_moments(y, counts))
-        return pooled, stats, tuple(outputs)
+        outputs, stats = backbone.outputs(params, stats, backbone.preprocess.apply(images), modes=BatchNormMode.OBSERVE)
+        return [backbone.pool(y) for y in outputs], stats, tuple(output_moments(y, counts) for y in outputs)
 
     return jax.jit(one_batch)
 

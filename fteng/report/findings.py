@@ -41,7 +41,28 @@ def answer(summary: Summary) -> dict[str, Any]:
     # Non-breaking spaces: a number stays with its interval and its unit.
     scored = words.interval(row["test"].get(metric), 2).replace(" ", "\u00a0")
     tested = f"{words.metric_name(metric)} {scored} on {view.size(summary, 'test')}."
-    return {"headline": f"{what}: {tested}", "reason": words.capital(choice["reason"]), "sure": sure, "warnings": warnings}
+    reason = f"{words.capital(choice['reason'])}{_cheaper(summary, row)}"
+    return {"headline": f"{what}: {tested}", "reason": reason, "sure": sure, "warnings": warnings}
+
+
+def _cheaper(summary: Summary, row: Mapping[str, Any]) -> str:
+    """What a reader short of time would ask next: the closest plan that trains fewer stages and was not shown to be worse."""
+    trained, metric = len(row.get("trainable_stages", [])), summary["judge"]["metric"]
+    open_ = [
+        other
+        for other in summary["recommendation"]["alternatives"]
+        if other["verdict"] == "unclear"
+        and other["difference"] is not None
+        and other["score"] is not None
+        and len(other["trainable_stages"]) < trained
+    ]
+    if not open_:
+        return ""
+    closest = max(open_, key=lambda other: other["difference"])
+    return (
+        f" The closest that trains less: {view.name(closest, summary)}, {words.score(closest['score'])} {words.metric_name(metric)}"
+        " on validation; these images cannot tell it from the best."
+    )
 
 
 def of_sections(summary: Summary) -> dict[str, str]:

@@ -60,7 +60,8 @@ def series(row: Mapping[str, Any]) -> str:
 def name(row: Mapping[str, Any], summary: Summary) -> str:
     """The plan of a curve row, trial or alternative, short; with its tap where the study has several."""
     trained, label = row.get("trainable_stages"), row.get("label", "")
-    if trained == [] and any(is_probe(other) and other["label"] == label for other in summary["depth_curve"]):
+    probes = {f"linear classifier on {probe['tap']}" for probe in summary["probes"]}
+    if trained == [] and label in probes | {other["label"] for other in summary["depth_curve"] if is_probe(other)}:
         return label
     text = words.depth_name(row["freeze_depth"], row["tap"], summary["stages"], label or f"only {', '.join(trained or [])}")
     several = len({trial["tap"] for trial in summary["trials"]}) > 1

@@ -35,7 +35,8 @@ def compare(network_name: str, file: str, *, tolerance: float = 1e-4, skip: tupl
     modes = {"": BatchNormMode.KEEP} | ({"train/": BatchNormMode.BATCH} if "train/logits" in golden else {})
     x = jnp.asarray(image_batch(len(golden["logits"]), int(golden["size"])))
     for prefix, mode in modes.items():
-        taps, _, _ = jax.jit(backbone.taps, static_argnames="modes")(weights.params, weights.stats, x, modes=mode)
+        outputs, _ = jax.jit(backbone.outputs, static_argnames="modes")(weights.params, weights.stats, x, modes=mode)
+        taps = [backbone.pool(y) for y in outputs]
         for stage, got in zip(backbone.stages, taps, strict=True):
             if stage not in skip:
                 _close(got, golden[f"{prefix}tap/{stage}"], tolerance, f"{prefix}{stage}")

@@ -137,7 +137,6 @@ def test_every_naming_can_be_inverted(name):
     [
         ({}, ""),
         ({"architecture": "efficientnet_lite0"}, "is a efficientnet_lite0, backbone.name=efficientnet_lite0 takes tf_efficientnet"),
-        ({"interpolation": "lanczos"}, "wants its images resized by lanczos; allowed: bicubic, bilinear"),
     ],
 )
 def test_a_hub_file_brings_its_own_preprocessing(tmp_path, monkeypatch, change, said):

@@ -333,6 +333,7 @@ def make_summary(
                 "label": f"first {depth} stages frozen"
                 if depth < len(STAGES)
                 else "linear classifier on conv_head, trained by steps",
+                "score": _quality(depth),
                 "difference": _quality(depth) - _quality(best),
                 "low": _quality(depth) - _quality(best) - 0.035,
                 "high": _quality(depth) - _quality(best) + 0.035,

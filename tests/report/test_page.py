@@ -104,6 +104,22 @@ def test_says_the_answer_first(parsed: Page) -> None:
     assert "no shallower tuning comes within the margin" in after
 
 
+def test_says_what_is_cheaper_and_not_told_apart() -> None:
+    summary = make_summary(depths=(0, 12, 18), rates=(1e-3,), seeds=(0,))
+    alternatives = summary["recommendation"]["alternatives"]
+    alternatives[:] = [
+        alternatives[0]
+        | {"trainable_stages": [], "label": f"linear classifier on {tap}", "tap": tap, "freeze_depth": 3}
+        | {"verdict": verdict, "difference": difference, "score": 0.8}
+        for tap, verdict, difference in (("block2", "unclear", -0.03), ("block1", "unclear", -0.01), ("stem", "worse", -0.001))
+    ]
+    page = report.render(summary)
+    assert "The closest that trains less: linear classifier on block1, 0.800" in page
+    for row in alternatives:
+        row["verdict"] = "worse"
+    assert "The closest that trains less" not in report.render(summary)
+
+
 def test_has_every_section_once_and_in_order(parsed: Page) -> None:
     assert [name for name in parsed.ids() if name in SECTIONS] == list(SECTIONS)
     assert len(parsed.ids()) == len(set(parsed.ids()))

@@ -20,14 +20,15 @@ _REFERENCE = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _CONFIG = "config.json"
 _BY_HAND = "or download the file elsewhere and give its path"
-_INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "lanczos")
+# How images can be resized here.
+_INTERPOLATIONS = ("bicubic", "bilinear")
 
 
 class HubFile(NamedTuple):
     """path: the weights in the hub's cache. revision: the commit they are from.
 
     config: `architecture` (timm's name), `mean` and `std` (3 floats, of pixels in 0..1, RGB), `input_size` (channels, height,
-    width), `interpolation` (bicubic, bilinear, nearest or lanczos) and `crop_pct` (in 0..1, excluding 0).
+    width), `interpolation` (bicubic or bilinear) and `crop_pct` (in 0..1, excluding 0).
     """
 
     path: Path
