@@ -14,6 +14,8 @@ from typing import Any
 from scipy.special import softmax
 
 from fteng import paths
+from fteng.analysis.metrics import is_finite
+from fteng.data.folder import IMAGE_SUFFIXES
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
 from fteng.results import Predictions, read_predictions
@@ -32,7 +34,12 @@ def main(arguments: list[str]) -> int:
     try:
         study = StudyPaths(given.workdir)
         classes, predictions = read_answers(study, given.trial, given.split)
-        paths.write_text(given.out, to_csv(classes, predictions))
+        try:
+            paths.write_text(given.out, to_csv(classes, predictions))
+        except OSError as error:
+            raise UserError(
+                f"--out: cannot write {given.out} ({error.strerror}); give a file in a folder that you may write to"
+            ) from None
         print(f"{len(predictions.ids)} images: {given.out}")
     except UserError as error:
         print(f"fteng: {error}", file=sys.stderr)
@@ -56,8 +63,11 @@ def read_answers(study: StudyPaths, name: str, split: str) -> tuple[list[str], P
 
 
 def to_csv(classes: list[str], predictions: Predictions) -> str:
-    """Header and one row an image. Raises UserError where two images have one name, or a class is called `image`."""
-    names = [PurePosixPath(name).stem for name in predictions.ids.tolist()]
+    """Header and one row an image. Raises UserError where two images have one name, a class is called `image`, or an answer is
+    no number."""
+    if not is_finite(predictions):
+        raise UserError("an answer is not finite, the network diverged; choose another trial with --trial")
+    names = [_name(name) for name in predictions.ids.tolist()]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"two images are called {twice!r}, and the challenge format has no folders; rename one of them")
@@ -69,6 +79,11 @@ def to_csv(classes: list[str], predictions: Predictions) -> str:
     for name, shares in zip(names, softmax(predictions.logits.astype("float64"), axis=1).tolist(), strict=True):
         rows.writerow([name, *(repr(share) for share in shares)])
     return text.getvalue()
+
+
+def _name(id_: str) -> str:
+    path = PurePosixPath(id_)
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
 def _recommended(study: StudyPaths) -> str:

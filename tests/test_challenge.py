@@ -40,9 +40,29 @@ def test_what_the_format_cannot_hold_is_refused(classes, ids, says):
         to_csv(classes, answers(*ids))
 
 
+def test_only_the_ending_of_a_file_is_cut_off():
+    rows = csv.DictReader(io.StringIO(to_csv(["a", "b"], answers("x/ISIC_1.v2", "ISIC_1.JPG"))))
+    assert [row["image"] for row in rows] == ["ISIC_1.v2", "ISIC_1"]
+
+
+def test_answers_of_a_diverged_network_are_refused():
+    diverged = answers("1")
+    diverged.logits[0, 0] = np.nan
+    with pytest.raises(UserError, match="diverged"):
+        to_csv(["a", "b"], diverged)
+
+
 def test_no_study_is_one_line(tmp_path, capsys):
     assert challenge.main([str(tmp_path), f"--out={tmp_path / 'x.csv'}"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(challenge, "read_answers", lambda *_: (["a", "b"], answers("1")))
+    assert challenge.main([str(tmp_path), f"--out={tmp_path}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"fteng: --out: cannot write {tmp_path} (Is a directory)")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -63,7 +63,8 @@ def paired(
     The difference over its standard error (bootstrap over groups, plus `training_luck` where there are seeds to tell it)
     against Student's t: the test is centred on no difference by construction, where the share of resamples beyond 0 would be
     centred on what was observed. It agrees with the interval, and a p value below 1 / resamples can still be told for a
-    correction. Depths that answer alike on every resample have p = 1. Raises ValueError where the images differ.
+    correction. Depths that answer alike on every resample have p = 1; a difference that no resample moves (one always right, the
+    other always wrong) has no standard error and is undefined. Raises ValueError where the images differ.
     """
     check_paired([first, second])
     one, other = scores(first, metric, weights), scores(second, metric, weights)
@@ -74,7 +75,7 @@ def _difference(one: Scores, other: Scores, luck: float, units: int, confidence:
     luck = np.nan_to_num(luck) * (1 / len(one.seeds) + 1 / len(other.seeds))
     error = float(np.sqrt(standard_error(one.draws - other.draws, units) ** 2 + luck))
     difference = one.point - other.point
-    if not np.isfinite(error) or not np.isfinite(difference):
+    if not np.isfinite(error) or not np.isfinite(difference) or (error == 0 and difference != 0):
         return Difference(difference, np.nan, np.nan, np.nan)
     if error == 0:
         return Difference(difference, difference, difference, 1.0)
@@ -120,7 +121,7 @@ def delong(labels: np.ndarray, first: np.ndarray, second: np.ndarray, confidence
     2014).
 
     labels: (n,) in {0, 1}; first, second: (n,) scores, larger = more class 1. It takes every image for independent: a check of
-    `paired` where each group is one image. nan where a class has fewer than two images.
+    `paired` where each group is one image. nan where a class has fewer than two images, or nothing varies but they differ.
     """
     positive, negative = labels == 1, labels == 0
     m, n = int(positive.sum()), int(negative.sum())
@@ -135,6 +136,6 @@ def delong(labels: np.ndarray, first: np.ndarray, second: np.ndarray, confidence
     error = float(np.sqrt((above[0] - above[1]).var(ddof=1) / m + (below[0] - below[1]).var(ddof=1) / n))
     difference = float(areas[0] - areas[1])
     if error == 0:
-        return Difference(difference, difference, difference, 1.0)
+        return Difference(0.0, 0.0, 0.0, 1.0) if difference == 0 else Difference(difference, np.nan, np.nan, np.nan)
     reach = float(stats.norm.ppf((1 + confidence) / 2)) * error
     return Difference(difference, difference - reach, difference + reach, float(2 * stats.norm.sf(abs(difference) / error)))

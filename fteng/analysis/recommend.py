@@ -146,7 +146,8 @@ def _judge(found: Sequence[Scores], best: int, sign: float, units: int, margin: 
             # Where no resample tells two apart: in how many groups could they differ, at most, and none has shown it?
             unseen = zero_event_bound(units, 1 - confidence)
             reach, lower = (two_sided * error, one_sided * error) if error > 0 else (unseen, unseen)
-            standing = stats.norm.isf(stats.t.sf(abs(difference) / error, units - 1)) if error > 0 else 0.0
+            always = np.inf if difference else 0.0
+            standing = stats.norm.isf(stats.t.sf(abs(difference) / error, units - 1)) if error > 0 else always
             p = float((1 + np.sum(largest >= standing)) / (1 + len(largest)))
             low, high, bound = difference - reach, difference + reach, difference - lower
             verdict = "not worse" if bound > -margin else "worse" if high < 0 else "unclear"

@@ -2,6 +2,7 @@
 
 import io
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,16 @@ _BAR = 127
 _ORIENTATION = 0x0112
 
 
+class _Own(threading.local):
+    """One resizer a thread, which keeps its buffers from image to image."""
+
+    def __init__(self) -> None:
+        self.resizer = Resizer()
+
+
+_OWN = _Own()
+
+
 def decode(source: Path | Packed | np.ndarray, size: int, resize: str, interpolation: str, crop: float = 1.0) -> np.ndarray:
     """(size, size, 3) uint8 RGB. resize: squash, crop (centre), letterbox, or weights: of the centre crop the share `crop`, as the
     weights' own evaluation looks at.
@@ -29,7 +40,7 @@ def decode(source: Path | Packed | np.ndarray, size: int, resize: str, interpola
     if isinstance(source, np.ndarray):
         pixels = _to_rgb(Image.fromarray(source))
         return _to_square(pixels, pixels.shape[1], pixels.shape[0], size, resize, interpolation, crop)
-    content = source.read() if isinstance(source, Packed) else source.read_bytes()
+    content = source.read() if isinstance(source, Packed) else _read(source)
     with Image.open(io.BytesIO(content)) as opened:
         drafted, full = None, opened.size
         upright = opened.getexif().get(_ORIENTATION, 1) == 1
@@ -43,6 +54,13 @@ def decode(source: Path | Packed | np.ndarray, size: int, resize: str, interpola
     # 450 rows at 1/4 are 112.5: the last one is half outside, and taking it for whole would stretch the image.
     width, height = drafted[1][2:] if drafted else (pixels.shape[1], pixels.shape[0])
     return _to_square(pixels, width, height, size, resize, interpolation, crop)
+
+
+def _read(path: Path) -> bytes:
+    # A pipe would be waited for, and a device read, for ever; a folder says so itself.
+    if not path.is_file() and path.exists() and not path.is_dir():
+        raise ValueError("neither a file nor a link to one")
+    return path.read_bytes()
 
 
 def _jpeg(content: bytes, opened: Image.Image, *, shrunk: bool) -> np.ndarray | None:
@@ -96,5 +114,5 @@ def _resized(pixels: np.ndarray, box: tuple[float, float, float, float], size: t
     options = ResizeOptions(ResizeAlg.convolution(_FILTERS[interpolation]), crop_box=CropBox(*box), use_alpha=False)
     source = ImageData(pixels.shape[1], pixels.shape[0], PixelType.U8x3, pixels.tobytes())
     square = ImageData(*size, PixelType.U8x3)
-    Resizer().resize(source, square, options)
+    _OWN.resizer.resize(source, square, options)
     return np.frombuffer(square.get_buffer(), np.uint8).reshape(size[1], size[0], 3)

@@ -26,23 +26,27 @@ def read_folder(config: DataConfig) -> Source:
         names = f"only {folders[0].name!r}" if folders else "none"
         raise UserError(f"data.path: {root} must have a sub-folder for each of two or more classes, got {names}")
     records: list[Record] = []
-    left_out = [LeftOut(entry.name, "lies beside the class folders") for entry in sorted(root.iterdir()) if entry.is_file()]
+    left_out = [
+        LeftOut(printable(entry.name), "lies beside the class folders") for entry in sorted(root.iterdir()) if entry.is_file()
+    ]
     litter = [item.id for item in left_out if is_litter(item.id)]
     left_out = [item for item in left_out if not is_litter(item.id)]
     for folder in folders:
+        if not is_utf8(folder.name):
+            raise UserError(f"data.path: the name of class folder {printable(folder.name)!r} is not UTF-8; rename it")
         before = len(records)
-        for path in _walk(folder):
-            name = path.relative_to(root).as_posix()
-            if any(is_litter(part) for part in path.relative_to(folder).parts):
+        for inner, is_link in _walk(folder):
+            name, suffix = f"{folder.name}/{inner}", os.path.splitext(inner)[1]  # noqa: PTH122 - strings: there may be millions
+            if not is_utf8(name):
+                left_out.append(LeftOut(printable(name), "its name is not UTF-8; rename it"))
+            elif any(is_litter(part) for part in inner.split("/")):
                 litter.append(name)
-            elif not _is_utf8(name):
-                left_out.append(LeftOut(name.encode("utf-8", "backslashreplace").decode(), "its name is not UTF-8; rename it"))
-            elif path.is_dir():
+            elif is_link:
                 left_out.append(LeftOut(name, "a link to a folder is not followed; put the folder itself there"))
-            elif path.suffix.lower() in IMAGE_SUFFIXES:
-                records.append(Record(name, folder.name, name, path))
+            elif suffix.lower() in IMAGE_SUFFIXES:
+                records.append(Record(name, folder.name, name, root / name))
             else:
-                left_out.append(LeftOut(name, f"not an image by its name ({path.suffix or 'no suffix'})"))
+                left_out.append(LeftOut(name, f"not an image by its name ({suffix or 'no suffix'})"))
         if len(records) == before:
             raise UserError(f"data.path: class folder {str(folder)!r} has no image; fill it, or take it away")
     notes = (Note("hidden and system files", "skipped", tuple(litter)),) if litter else ()
@@ -64,18 +68,35 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LITTER
 
 
-def _is_utf8(name: str) -> bool:
-    """Python keeps bytes that are no UTF-8 as lone surrogates, which no record file can hold."""
-    return not any(0xD800 <= ord(letter) <= 0xDFFF for letter in name)
+def is_utf8(name: str) -> bool:
+    """Whether a file's name can be written down: Python keeps bytes that are no UTF-8 as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Files, and links to folders, below `folder` in order of their names."""
+def printable(name: str) -> str:
+    """The name with its lone surrogates spelt out, for a record file."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As os.walk, in the order of names; `inner` may be changed. Raises UserError on a folder that may not be read."""
 
     def refuse(error: OSError) -> None:
         raise UserError(f"data.path: cannot look into {error.filename} ({error.strerror}); allow it, or move it out of {folder}")
 
     for place, inner, files in os.walk(folder, onerror=refuse):
         inner.sort()
-        links = [name for name in inner if Path(place, name).is_symlink()]
-        yield from (Path(place, name) for name in sorted(files + links))
+        yield place, inner, sorted(files)
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Files, and links to folders, below `folder`: the path from there with /, and whether it is such a link."""
+    for place, inner, files in walk(folder):
+        before = Path(place).relative_to(folder).as_posix()
+        before = "" if before == "." else f"{before}/"
+        links = {name for name in inner if Path(place, name).is_symlink()}
+        yield from ((f"{before}{name}", name in links) for name in sorted([*files, *links]))

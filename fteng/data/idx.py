@@ -22,7 +22,8 @@ _UINT8 = 8
 def read_idx(config: DataConfig) -> Source:
     """70,000 images (28, 28) uint8 with the official test set; val comes from the official training set.
 
-    Raises UserError if a file is missing or broken. Names of classes are those of Fashion-MNIST where a folder is called so.
+    Raises UserError if a file is missing or broken, or its labels are not those of Fashion-MNIST in a folder that is called so,
+    where classes have names in place of numbers.
     """
     root = root_folder(config, "the folder of train-images-idx3-ubyte.gz and the other three files")
     fashion = "fashion" in root.resolve().name.lower()
@@ -30,6 +31,11 @@ def read_idx(config: DataConfig) -> Source:
     for part, prefix in (("train", "train"), ("test", "t10k")):
         images = _read(root / f"{prefix}-images-idx3-ubyte.gz", 3)
         labels = _read(root / f"{prefix}-labels-idx1-ubyte.gz", 1)
+        if fashion and labels.max(initial=0) >= len(_FASHION):
+            raise UserError(
+                f"{root}: a label is {labels.max()}, Fashion-MNIST has 0 to 9; get the files anew, or rename the folder if they are"
+                " of another data set"
+            )
         if len(images) != len(labels):
             raise UserError(f"{root}: {len(images)} images but {len(labels)} labels in {prefix}-*; get the files anew")
         names = [f"{prefix}-{index:05d}" for index in range(len(images))]

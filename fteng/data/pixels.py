@@ -94,7 +94,9 @@ def _fingerprint(record: Record) -> list[Any]:
         status = record.image.stat()
     except OSError:
         return ["missing"]
-    return [str(record.image.resolve()), status.st_size, status.st_mtime_ns, os.access(record.image, os.R_OK)]
+    # The number says which file a link leads to, at a tenth of the time that following every path takes.
+    file = [status.st_ino, status.st_size, status.st_mtime_ns]
+    return [os.path.abspath(record.image), *file, os.access(record.image, os.R_OK)]  # noqa: PTH100 - as above
 
 
 def _find(folder: Path) -> tuple[np.ndarray, dict[str, Any]] | None:

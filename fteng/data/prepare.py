@@ -94,19 +94,19 @@ def _assemble(config: DataConfig, source: Source, pixels: Pixels) -> Dataset:
             f"data: {len(source.records)} readable image(s) of {len(classes)} class(es); a study needs two or more: add images,"
             " or name the right label column or folder"
         )
-    records, found = _join_duplicates(source.records, pixels)
-    given = any(record.split for record in records)
-    units = records if config.split_by == "group" else [record._replace(group=record.id) for record in records]
+    copies = _copies(pixels)
+    records = _joined(source.records, [rows for found in copies.values() for rows in found])
+    units, done = _units(config, source.records, records, copies)
+    found = _notes_on_copies(source.records, copies, done)
     chosen = split(
-        # Who gives a split answers for it: copies on both sides of it are reported, not refused.
-        source.records if given else units,
+        units,
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
         seed=config.split_seed,
         folds=config.folds,
         fold=config.fold,
     )
-    if given:
+    if any(record.split for record in records):
         found += _parted(records, chosen)
     labels = np.array([classes.index(record.label) for record in records], np.int64)
     ids, groups = (np.array([getattr(record, part) for record in records]) for part in ("id", "group"))
@@ -145,28 +145,48 @@ def _parted(records: Sequence[Record], chosen: Sequence[str]) -> list[Note]:
     return [Note("copies of an image on both sides of the given split", "kept there; scores may flatter", ids)] if ids else []
 
 
-def _join_duplicates(records: Sequence[Record], pixels: Pixels) -> tuple[list[Record], list[Note]]:
-    """Records that show the same come into one group, and so do the groups they were in.
+def _copies(pixels: Pixels) -> dict[str, list[list[int]]]:
+    """What kind of copies -> clusters of rows; a cluster of identical images is not named again among the nearly identical."""
+    identical = same_pixels(pixels.digests)
+    known = {tuple(rows) for rows in identical}
+    return {"identical images": identical, "nearly identical images": [rows for rows in pixels.near if tuple(rows) not in known]}
+
+
+def _joined(records: Sequence[Record], clusters: Iterable[Sequence[int]]) -> list[Record]:
+    """Records of a cluster of rows come into one group, and so do the groups they were in.
 
     It is called like the largest of them, so that a copy that comes in later follows its patient and not the reverse.
     """
-    identical = same_pixels(pixels.digests)
-    known = {tuple(rows) for rows in identical}
-    copies = {"identical images": identical, "nearly identical images": [rows for rows in pixels.near if tuple(rows) not in known]}
-    links = [[records[row].group for row in rows] for found in copies.values() for rows in found]
     sizes = Counter(record.group for record in records)
+    links = ([records[row].group for row in rows] for rows in clusters)
     joined = join_groups(links, lambda group: (-sizes[group], group))
-    named = [record._replace(group=joined.get(record.group, record.group)) for record in records]
+    return [record._replace(group=joined.get(record.group, record.group)) for record in records]
+
+
+def _units(
+    config: DataConfig, alone: Sequence[Record], joined: list[Record], copies: Mapping[str, list[list[int]]]
+) -> tuple[list[Record], str]:
+    """The records in the groups that the split is to keep whole, and what that means for copies; alone: in their own groups."""
+    if any(record.split for record in alone):
+        # Who gives a split answers for it: copies on both sides of it are reported, not refused. Only its train is ours to cut.
+        ours = [[row for row in rows if alone[row].split == "train"] for found in copies.values() for rows in found]
+        return _joined(alone, ours), "kept; only the given split may part them"
+    if config.split_by == "group":
+        return joined, "kept; a split never parts them"
+    return [record._replace(group=record.id) for record in joined], "kept; data.split_by=image may part them"
+
+
+def _notes_on_copies(records: Sequence[Record], copies: Mapping[str, list[list[int]]], done: str) -> list[Note]:
     notes = []
     for what, found in copies.items():
         if found:
             ids = tuple(" = ".join(records[row].id for row in rows) for rows in found)
-            notes.append(Note(what, "kept; a split never parts them", ids))
+            notes.append(Note(what, done, ids))
         disputed = [rows for rows in found if len({records[row].label for row in rows}) > 1]
         if disputed:
             ids = tuple(" = ".join(f"{records[row].id} ({records[row].label})" for row in rows) for rows in disputed)
             notes.append(Note(f"{what} with different labels", "kept as they are; look at them", ids))
-    return named, notes
+    return notes
 
 
 def _count(labels: Iterable[str]) -> dict[str, int]:

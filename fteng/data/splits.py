@@ -42,6 +42,10 @@ def split(
         return _complete(records, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
     if folds and not (len(SPLITS) <= folds and fold < folds):
         raise UserError(f"data.folds={folds}, data.fold={fold}: allowed: 0 or at least {len(SPLITS)} folds, and a fold below them")
+    if folds and val_fraction + 1 / folds >= 1:
+        raise UserError(
+            f"data.val_fraction={val_fraction:g} and one fold of {folds} leave no image to train on; take less, or more folds"
+        )
     classes_of = _classes_of_groups(records)
     _check_sizes(classes_of, max(folds, len(SPLITS)), f"data.folds={folds}" if folds else "train, val and test")
     places = {group: _place(seed, group) for group in classes_of}
@@ -64,7 +68,7 @@ def split(
 def limit(records: Sequence[Record], most: int, *, seed: int) -> list[Record]:
     """At most `most` records (0: all), each class by its share, whole groups, those with the least hash. Keeps the order.
 
-    Raises UserError where nothing of a class is left.
+    Raises UserError where nothing of a class, or of a given split, is left.
     """
     if not most or most >= len(records):
         return list(records)
@@ -80,11 +84,14 @@ def limit(records: Sequence[Record], most: int, *, seed: int) -> list[Record]:
                 kept.add(group)
                 room -= sizes[group]
     left = [record for record in records if record.group in kept]
-    lost = sorted({record.label for record in records} - {record.label for record in left})
-    if lost:
-        raise UserError(
-            f"data.limit: {most} of {len(records)} images leave none of class {lost[0]!r}; raise it, or set it to 0 (all)"
-        )
+    for what, lost in (
+        ("class", {record.label for record in records} - {record.label for record in left}),
+        ("the given split", {record.split for record in records} - {record.split for record in left}),
+    ):
+        if lost:
+            raise UserError(
+                f"data.limit: {most} of {len(records)} images leave none of {what} {min(lost)!r}; raise it, or set it to 0 (all)"
+            )
     return left
 
 

@@ -1,12 +1,16 @@
 """Any data set of tensorflow-datasets that lies on disk, without TensorFlow: ArrayRecord files, read row by row."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fteng.config import DataConfig
+from fteng.data.groups import owner
 from fteng.data.records import LeftOut, Note, Packed, Record, Source
 from fteng.errors import UserError
 
@@ -33,6 +37,12 @@ def read_stored(config: DataConfig) -> Source:
             f"tfds: {config.name!r} must have one Image and a ClassLabel called {config.label_column!r}, it has {has}; set"
             " data.label_column, or choose another data set"
         )
+    # `group` is only the usual name; one that was asked for and is not there would silently part a patient's images.
+    if config.group_column not in ("", "group", *features):
+        raise UserError(
+            f"tfds: {config.name!r} has no feature {config.group_column!r}, it has {', '.join(sorted(features))}; set"
+            " data.group_column to one of them, or to nothing"
+        )
     records: list[Record] = []
     left_out: list[LeftOut] = []
     notes: list[Note] = []
@@ -47,6 +57,12 @@ def read_stored(config: DataConfig) -> Source:
                 records.append(record._replace(split=given if config.split_column else ""))
             else:
                 left_out.append(LeftOut(record.id, "has no class"))
+    twice = next((id_ for id_, n in Counter(record.id for record in records).items() if n > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"tfds: {config.name!r} has more than one image with the id {twice!r}; build it again with a feature `id` that is"
+            " different for each image, or without one"
+        )
     return Source(config.name, tuple(records), tuple(left_out), tuple(notes))
 
 
@@ -84,13 +100,20 @@ def _rows(builder: Any, split: str, image: str, label: Any, config: DataConfig) 
     rows = builder.as_data_source(split, decoders={image: SkipDecoding()})
     for index in range(len(rows)):
         row = rows[index]
-        text = {name: value.decode() for name, value in row.items() if isinstance(value, bytes) and name != image}
+        text = {name: told for name, value in row.items() if name not in (image, config.label_column) and (told := _text(value))}
         id_ = text.pop("id", f"{split}-{index:06d}")
         number = int(row[config.label_column])
         packed = Packed(partial(_image, rows, index, image), f"{builder.data_path}/{built}/{split}/{index}")
-        group = text.pop(config.group_column, "") or id_
+        group = owner(text.pop(config.group_column, "")) or id_
         yield Record(id_, label.int2str(number) if number >= 0 else "", group, packed, text)
 
 
 def _image(rows: Any, index: int, image: str) -> bytes:
     return rows[index][image]
+
+
+def _text(value: Any) -> str:
+    """A string or a whole number as text, empty for what is neither."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str(value) if isinstance(value, (int, np.integer)) else ""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fteng.config import DataConfig
+from fteng.data.groups import owner
 from fteng.data.records import LeftOut, Note, Record, Source
 from fteng.data.splits import split_name
 from fteng.data.tables import Table, read_table, require
@@ -39,9 +40,9 @@ def read_rows(config: DataConfig) -> Source:
             continue
         extra = {name: value for name, value in row.items() if name not in named}
         # An empty cell says that nothing is known, not that all such images belong together.
-        owner = (row[group] if group else "") or id_
+        whose = (owner(row[group]) if group else "") or id_
         part = split_name(row[split]) if split else ""
-        records.append(Record(id_, row[config.label_column], owner, path.parent / id_, extra, part))
+        records.append(Record(id_, row[config.label_column], whose, path.parent / id_, extra, part))
     if not records:
         raise UserError(f"{path}: no row has a class in column {config.label_column!r}; fill it, or set data.label_column")
     return Source(config.name or path.stem, tuple(records), tuple(left_out), tuple(_alike(records)))

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +59,8 @@ def _csv(path: Path, content: bytes) -> Table:
         ) from None
     if "\0" in text:
         raise UserError(f"{path} holds NUL bytes, so it is no text; give a CSV or Parquet file")
+    # Excel's own way to say which delimiter follows.
+    text = re.sub(r"\A\s*sep=.\r?\n", "", text)
     first = text.lstrip("\r\n").partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=first.count), strict=True)
     columns: tuple[str, ...] = ()
@@ -68,7 +71,12 @@ def _csv(path: Path, content: bytes) -> Table:
                 continue
             if not columns:
                 columns = tuple(cell.strip() for cell in cells)
+                # Spreadsheets save empty columns to the right of a table.
+                while not columns[-1]:
+                    columns = columns[:-1]
                 continue
+            while len(cells) > len(columns) and not cells[-1].strip():
+                cells.pop()
             if len(cells) != len(columns):
                 raise UserError(f"{path}: line {reader.line_num} has {len(cells)} cells, the head {len(columns)}; mend the line")
             rows.append(dict(zip(columns, (cell.strip() for cell in cells), strict=True)))
@@ -82,8 +90,9 @@ def _csv(path: Path, content: bytes) -> Table:
 
 def _parquet(path: Path) -> Table:
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
+        # read_table would take a folder called `fold=3` above the file for a column.
+        table = pq.ParquetFile(path).read()
+    except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is no whole Parquet file ({str(error).splitlines()[0]}); write it anew") from None
     cells = [["" if cell is None or cell != cell else str(cell).strip() for cell in column.to_pylist()] for column in table.columns]
     columns = tuple(table.column_names)

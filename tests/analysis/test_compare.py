@@ -141,3 +141,14 @@ def test_a_real_difference_is_found() -> None:
         one, other = draw(np.random.default_rng(number), 150, [0.93, 0.8])
         found += paired(one, other, "auc", group_weights(one[0].groups, 200, seed=0), 0.95).p < 0.05
     assert found >= 27
+
+
+def test_a_difference_that_no_resample_moves_has_no_p_of_one() -> None:
+    labels = np.repeat([0, 1], 12)
+    right, wrong = as_predictions(labels, labels - 0.5), as_predictions(labels, 0.5 - labels)
+    found = paired([right], [wrong], "auc", group_weights(right.groups, 200, seed=0), 0.95)
+    assert found.difference == 1
+    assert np.isnan(found[1:]).all()
+    check = delong(labels, labels - 0.5, 0.5 - labels)
+    assert check.difference == 1
+    assert np.isnan(check[1:]).all()

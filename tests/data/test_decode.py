@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,13 @@ def test_weights_look_at_their_share_of_the_centre(tmp_path: Path):
     whole, shrunk = save(tmp_path / "p.png", photograph), save(tmp_path / "p.jpg", photograph, quality=98)
     difference = decode(whole, 160, "weights", "bilinear", 0.5).astype(int) - decode(shrunk, 160, "weights", "bilinear", 0.5)
     assert np.abs(difference).mean() < 3
+
+
+def test_a_pipe_or_a_device_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "zero.png"):
+        with pytest.raises(ValueError, match="neither a file nor a link to one"):
+            decode(tmp_path / name, 16, "squash", "bicubic")
+    with pytest.raises(IsADirectoryError):
+        decode(tmp_path, 16, "squash", "bicubic")

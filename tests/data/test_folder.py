@@ -72,3 +72,10 @@ def test_what_is_no_class_folder_is_one_line(tmp_path: Path):
     (tmp_path / "b" / "deep").mkdir(parents=True)
     with pytest.raises(UserError, match=r"class folder .*b' has no image"):
         read_folder(DataConfig(path=str(tmp_path)))
+
+
+def test_a_class_whose_name_is_no_utf8_is_one_line(tmp_path: Path):
+    image(tmp_path / "a" / "1.png")
+    image(Path(f"{tmp_path}/b\udcff/1.png"))
+    with pytest.raises(UserError, match=r"class folder 'b.*udcff' is not UTF-8; rename it"):
+        read_folder(DataConfig(path=str(tmp_path)))

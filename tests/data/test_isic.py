@@ -135,6 +135,8 @@ def test_policies(folder: tuple[Path, Traps]):
         ({"mel": "0.0", "nv": "1.0", "scc": "0.0"}, "benign", ""),
         ({"mel": "0.0", "nv": "0.0", "unk": "1.0"}, "", ""),
         ({"mel": "1.0", "nv": "1.0"}, "", "do not say one class"),
+        ({"melanoma": "nan", "seborrheic_keratosis": "0.0"}, "", "do not say one class"),
+        ({"mel": "0.7", "nv": "0.3"}, "", "do not say one class"),
         ({"dx": "bcc"}, "malignant", ""),
         ({"dx": "nv", "target": ""}, "benign", ""),
         ({"sex": "male"}, "", ""),
@@ -275,3 +277,63 @@ def test_one_malignant_image_is_too_few(tmp_path: Path):
         Image.fromarray(noise).save(tmp_path / "images" / f"ISIC_000000{i}.png")
     with pytest.raises(UserError, match=r"class 'malignant' has 1 group"):
         prepare(made, "bicubic", quiet)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPG", ".jpeg", ".png"])
+def test_ids_may_be_written_as_names_of_files(tmp_path: Path, suffix: str):
+    tables = {
+        "metadata.csv": [
+            ["isic_id", "diagnosis_1"],
+            [f"ISIC_0000001{suffix}", "Benign"],
+            [f"images/ISIC_0000002{suffix}", "Malignant"],
+        ],
+        "ISIC_2020_Training_Duplicates.csv": [
+            ["image_name_1", "image_name_2"],
+            [f"ISIC_0000001{suffix}", f"ISIC_0000002{suffix}"],
+        ],
+    }
+    found = labels_and_groups(read_isic(challenge(tmp_path, tables, ["ISIC_0000001", "ISIC_0000002"])))
+    assert found == {"ISIC_0000001": ("benign", "image:ISIC_0000001"), "ISIC_0000002": ("malignant", "image:ISIC_0000001")}
+
+
+def test_strangers_are_not_one_patient_called_nan(tmp_path: Path):
+    rows = [["isic_id", "patient_id", "lesion_id", "diagnosis_1"]]
+    rows += [[f"ISIC_000000{i}", word, "unknown", "Benign"] for i, word in enumerate(("nan", "NA", "None", "unknown", "IP_1"))]
+    found = labels_and_groups(read_isic(challenge(tmp_path, {"metadata.csv": rows}, [row[0] for row in rows[1:]])))
+    assert [group for _, group in found.values()] == [*(f"image:ISIC_000000{i}" for i in range(4)), "patient:IP_1"]
+
+
+def test_rows_that_contradict_each_other_still_say_who_belongs_together(tmp_path: Path):
+    rows = [
+        ["isic_id", "patient_id", "lesion_id", "diagnosis_1"],
+        ["ISIC_0000001", "IP_1", "", "Benign"],
+        ["ISIC_0000002", "IP_1", "IL_1", "Benign"],
+        ["ISIC_0000002", "IP_1", "IL_1", "Malignant"],
+        ["ISIC_0000003", "", "IL_1", "Benign"],
+    ]
+    source = read_isic(challenge(tmp_path, {"metadata.csv": rows}, [f"ISIC_000000{i}" for i in (1, 2, 3)]))
+    assert labels_and_groups(source) == dict.fromkeys(("ISIC_0000001", "ISIC_0000003"), ("benign", "patient:IP_1"))
+    assert [item.id for item in source.left_out] == ["ISIC_0000002"]
+
+
+def test_tables_that_write_one_number_in_two_ways_agree(tmp_path: Path):
+    tables = {
+        "a.csv": [["isic_id", "target", "age_approx"], ["ISIC_0000001", "1", "80"]],
+        "b.csv": [["isic_id", "target", "age_approx"], ["ISIC_0000001", "1.0", "80.0"]],
+    }
+    source = read_isic(challenge(tmp_path, tables, ["ISIC_0000001"]))
+    assert [record.label for record in source.records] == ["malignant"]
+    assert not [note for note in source.notes if "differently" in note.found]
+
+
+def test_what_does_not_fit_together_is_one_line(tmp_path: Path):
+    lower = challenge(tmp_path / "lower", {"m.csv": [["isic_id", "target"], ["ISIC_0000001", "1"]]}, ["isic_0000001"])
+    with pytest.raises(UserError, match=r"files are called like 'isic_0000001', ids like 'ISIC_0000001'"):
+        read_isic(lower)
+    twice = challenge(tmp_path / "twice", {"m.csv": [["isic_id", "Sex", "sex"], ["ISIC_0000001", "m", "f"]]}, ["ISIC_0000001"])
+    with pytest.raises(UserError, match=r"column 'sex' stands twice \(in upper and lower case\)"):
+        read_isic(twice)
+    # A file name that is no UTF-8, among those that get named.
+    Path(f"{tmp_path / 'twice'}/.\udcff.jpg").write_bytes(b"x")
+    (tmp_path / "twice" / "m.csv").write_text("isic_id,target\nISIC_0000001,1\n")
+    assert note(read_isic(twice), "hidden") == (".\\udcff.jpg",)

@@ -208,3 +208,38 @@ def test_pixels_that_changed_in_the_cache_are_decoded_again(tmp_path: Path) -> N
     after = prepare(config, "bicubic", quiet)
     assert after.digest == before.digest
     assert after.images[: len(after.images) // 2].any()
+
+
+def test_copies_in_a_given_train_are_not_parted_by_the_val_taken_from_it(tmp_path: Path) -> None:
+    rows = ["path,label,split"]
+    for i in range(40):
+        noise(tmp_path / f"{i}.png", i)
+        rows.append(f"{i}.png,{'ab'[i % 2]},{'train' if i < 30 else 'test'}")
+    for i in range(20):
+        noise(tmp_path / f"copy{i}.png", i)
+        rows.append(f"copy{i}.png,{'ab'[i % 2]},train")
+    # And one whose twin stands in the given test set.
+    noise(tmp_path / "leak.png", 35)
+    rows.append("leak.png,b,train")
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    dataset = prepare(DataConfig(source="table", path=str(tmp_path / "t.csv"), image_size=16), "bicubic", quiet)
+    part = {id_: name for name, split in dataset.splits.items() for id_ in dataset.ids[split].tolist()}
+    assert {part[f"{i}.png"] for i in range(20)} == {"train", "val"}
+    assert all(part[f"{i}.png"] == part[f"copy{i}.png"] for i in range(20))
+    notes = {note["found"]: note for note in dataset.report["notes"]}
+    assert notes["identical images"]["done"] == "kept; only the given split may part them"
+    assert set(notes["copies of an image on both sides of the given split"]["ids"]) == {"35.png", "leak.png"}
+
+
+def test_a_link_that_leads_elsewhere_is_decoded_again(tmp_path: Path) -> None:
+    config = folder(tmp_path)
+    first, second = noise(tmp_path / "one.png", 50), noise(tmp_path / "two.png", 51)
+    link = tmp_path / "images" / "a" / "link.png"
+    link.symlink_to(first)
+    before = prepare(config, "bicubic", quiet).digest
+    os.utime(second, ns=(first.stat().st_atime_ns, first.stat().st_mtime_ns))
+    second.write_bytes(second.read_bytes().ljust(first.stat().st_size, b"\0")[: max(first.stat().st_size, 1)])
+    os.utime(second, ns=(first.stat().st_atime_ns, first.stat().st_mtime_ns))
+    link.unlink()
+    link.symlink_to(second)
+    assert prepare(config, "bicubic", quiet).digest != before

@@ -1,4 +1,5 @@
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +100,16 @@ def test_limit_is_stratified_stable_and_keeps_groups_whole():
     assert limit(data, 0, seed=0) == data == limit(data, 5000, seed=0)
     with pytest.raises(UserError, match=r"data.limit: 5 of 800 .* none of class 'b'"):
         limit(data, 5, seed=0)
+
+
+def test_folds_that_leave_nothing_to_train_on_are_refused():
+    rows = [Record(f"{i}", "ab"[i % 2], f"{i}", Path(f"{i}")) for i in range(40)]
+    with pytest.raises(UserError, match=r"val_fraction=0.7 and one fold of 3 leave no image to train on"):
+        split(rows, val_fraction=0.7, test_fraction=0.2, seed=0, folds=3)
+
+
+def test_a_limit_keeps_every_given_split():
+    rows = [Record(f"{i}", "ab"[i % 2], f"{i}", Path(f"{i}"), split="test" if i < 4 else "train") for i in range(40)]
+    assert {record.split for record in limit(rows, 20, seed=0)} == {"train", "test"}
+    with pytest.raises(UserError, match=r"12 of 40 images leave none of the given split 'test'"):
+        limit(rows, 12, seed=0)

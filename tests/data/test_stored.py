@@ -151,3 +151,55 @@ def test_broken_idx_files_are_one_line(tmp_path: Path):
     labels.unlink()
     with pytest.raises(UserError, match=r"apt install dataset-fashion-mnist"):
         read_idx(config)
+
+
+def people(root: Path, *, ids: int = 8) -> DataConfig:
+    """A data set whose rows have a number for the patient, and so many different ids."""
+    import tensorflow_datasets as tfds
+
+    class People(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(),
+                "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+                "patient": tfds.features.Scalar(np.int64),
+                "id": tfds.features.Text(),
+            }
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            del dl_manager
+            return {"unsplit": self._generate_examples()}
+
+        def _generate_examples(self):
+            for i in range(8):
+                path = root / f"{i}.png"
+                Image.fromarray(np.full((9, 9, 3), i, np.uint8)).save(path)
+                yield i, {"image": path, "label": i % 2, "patient": i // 4, "id": f"image-{i % ids}"}
+
+    People(data_dir=root, file_format="array_record").download_and_prepare()
+    return DataConfig(source="tfds", name="people", path=str(root), image_size=8, group_column="patient")
+
+
+def test_a_number_may_say_which_patient_and_a_wrong_name_may_not(tmp_path: Path):
+    config = people(tmp_path)
+    found = {record.id: record.group for record in read_stored(config).records}
+    assert found == {f"image-{i}": str(i // 4) for i in range(8)}
+    with pytest.raises(UserError, match=r"no feature 'patent', it has id, image, label, patient; set data.group_column"):
+        read_stored(dataclasses.replace(config, group_column="patent"))
+
+
+def test_an_id_of_two_images_is_one_line(tmp_path: Path):
+    with pytest.raises(UserError, match=r"more than one image with the id 'image-[0-3]'"):
+        read_stored(people(tmp_path, ids=4))
+
+
+def test_labels_that_are_not_fashion_mnists_are_one_line(tmp_path: Path):
+    config = idx_folder(tmp_path / "fashion-like")
+    write_idx(tmp_path / "fashion-like" / "train-labels-idx1-ubyte.gz", np.arange(60) % 12)
+    with pytest.raises(UserError, match=r"a label is 11, Fashion-MNIST has 0 to 9; get the files anew, or rename"):
+        read_idx(config)
+    numbered = (tmp_path / "fashion-like").rename(tmp_path / "letters")
+    assert "11" in {record.label for record in read_idx(dataclasses.replace(config, path=str(numbered))).records}

@@ -131,3 +131,25 @@ def test_a_given_split_that_cannot_be_used_is_one_line():
         split(data, **SHARES, folds=5)
     with pytest.raises(UserError, match=r"class 'a' has no image in train"):
         split(given({"val": {"a": 5}, "test": {"a": 1}}), **SHARES)
+
+
+def test_tables_as_spreadsheets_save_them(tmp_path: Path):
+    path = tmp_path / "t.csv"
+    path.write_text("sep=;\r\npath;label;;\r\na.png;x;;\r\nb.png;y\r\n", newline="")
+    table = read_table(path)
+    assert table.columns == ("path", "label")
+    assert [row["label"] for row in table.rows] == ["x", "y"]
+
+
+def test_a_folder_above_a_parquet_file_is_no_column(tmp_path: Path):
+    where = tmp_path / "fold=3"
+    where.mkdir()
+    pq.write_table(pa.table({"path": ["a.png"], "label": ["x"]}), where / "t.parquet")
+    assert read_table(where / "t.parquet").columns == ("path", "label")
+
+
+def test_a_word_for_nobody_is_not_one_patient(tmp_path: Path):
+    path = tmp_path / "t.csv"
+    path.write_text("path,label,group\na.png,x,nan\nb.png,y,NA\nc.png,y,unknown\nd.png,y,7\n")
+    source = read_rows(DataConfig(source="table", path=str(path)))
+    assert [record.group for record in source.records] == ["a.png", "b.png", "c.png", "7"]

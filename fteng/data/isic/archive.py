@@ -3,16 +3,15 @@
 The folder holds tables (CSV or Parquet, at its top or in a `metadata` folder), and images called by their id at any depth.
 """
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from fteng.config import DataConfig
-from fteng.data.folder import IMAGE_SUFFIXES, is_litter
+from fteng.data.folder import IMAGE_SUFFIXES, is_litter, printable, walk
 from fteng.data.groups import join_groups
-from fteng.data.isic.columns import BENIGN, FIELDS, INDETERMINATE, MALIGNANT, field, plain, verdict
+from fteng.data.isic.columns import BENIGN, FIELDS, INDETERMINATE, KINDS, MALIGNANT, field, plain, verdict
 from fteng.data.isic.tables import Joined, join_tables
 from fteng.data.records import LeftOut, Note, Record, Source
 from fteng.errors import UserError
@@ -22,7 +21,7 @@ _TABLES = {".csv", ".parquet"}
 _HAM10000 = "HAM10000_metadata"
 _NOT_A_PHOTOGRAPH = {"altered", "synthetic"}
 # The order in which a group is named after what it holds: patients stay what they are when images come in.
-_KINDS = ("patient", "lesion", "case", "image")
+_ORDER = (*KINDS, "image")
 _NON_COMMERCIAL = "NC"
 
 
@@ -57,6 +56,12 @@ def read_isic(config: DataConfig) -> Source:
     records, contradicting = _without_contradictions(records)
     left_out += contradicting
     if not records:
+        if not set(files) & {*joined.rows, *refused}:
+            named, written = min(files), min({*joined.rows, *refused}, default="none")
+            raise UserError(
+                f"isic: no image of {root} has a row in its tables: files are called like {named!r}, ids like {written!r};"
+                " make them the same, or put the right table there"
+            )
         reason, n = (policy + Counter(item.reason for item in left_out)).most_common(1)[0]
         raise UserError(f"isic: no image of {root} is left; most often: {reason} ({n} images); see the data.isic_* keys")
     groups = _groups(joined)
@@ -77,11 +82,11 @@ def _find_images(root: Path) -> tuple[dict[str, Path], list[str], list[str]]:
     """id -> file; files skipped; second files of an id."""
     files: dict[str, Path] = {}
     litter, doubled = [], []
-    for place, inner, names in os.walk(root):
-        inner[:] = sorted(name for name in inner if not is_litter(name))
-        for name in sorted(names):
+    for place, inner, names in walk(root):
+        inner[:] = [name for name in inner if not is_litter(name)]
+        for name in names:
             path = Path(place, name)
-            relative = path.relative_to(root).as_posix()
+            relative = printable(path.relative_to(root).as_posix())
             if is_litter(name):
                 litter.append(relative)
             elif path.suffix.lower() in IMAGE_SUFFIXES:
@@ -147,11 +152,7 @@ def _without_contradictions(records: list[Record]) -> tuple[list[Record], list[L
 
 def _groups(joined: Joined) -> dict[str, str]:
     """`image:ID` -> its connected component over patient, lesion and case; images that are left out link as well."""
-    links = [
-        (*(f"{kind}:{name}" for kind in _KINDS[:-1] if (name := field(row, kind))), f"image:{id_}")
-        for id_, row in joined.rows.items()
-    ]
-    return join_groups([*links, *joined.links], lambda name: (_KINDS.index(name.partition(":")[0]), name))
+    return join_groups(joined.links, lambda name: (_ORDER.index(name.partition(":")[0]), name))
 
 
 def _notes_on_groups(records: Sequence[Record]) -> list[Note]:

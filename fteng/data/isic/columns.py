@@ -7,9 +7,13 @@ and 2020; HAM10000 (Tschandl et al. 2018, doi 10.1038/sdata.2018.161).
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from fteng.data.groups import owner
+
 BENIGN, MALIGNANT, INDETERMINATE = "benign", "malignant", "indeterminate"
 
 IDS = ("isic_id", "image_name", "image_id", "image")
+# Who owns an image, the largest first.
+KINDS = ("patient", "lesion", "case")
 # What we call it, and the columns it may stand in, the best first.
 FIELDS = {
     "patient": ("patient_id",),
@@ -45,7 +49,6 @@ _DX = {
     "vasc": BENIGN,
 }
 _ONE_HOT = _DX | {"ak": INDETERMINATE, "scc": MALIGNANT, "unk": ""}
-_HOT = 0.5
 # Columns that verdict reads: tables that fill them differently contradict each other.
 LABELS = frozenset({"diagnosis_1", "benign_malignant", "target", "melanoma", "seborrheic_keratosis", "dx", *_ONE_HOT})
 
@@ -63,8 +66,14 @@ def plain(column: str) -> str:
 
 
 def field(row: Mapping[str, str], name: str) -> str:
-    """The first non-empty cell of a field, or empty."""
-    return next((row[column] for column in FIELDS[name] if row.get(column)), "")
+    """The first non-empty cell of a field, or empty; so is a patient, lesion or case called `nan` or `unknown`."""
+    cells = (owner(row.get(column, "")) if name in KINDS else row.get(column, "") for column in FIELDS[name])
+    return next(filter(None, cells), "")
+
+
+def owners(row: Mapping[str, str]) -> list[str]:
+    """`patient:NAME`, `lesion:NAME` and `case:NAME`, as far as the row names them."""
+    return [f"{kind}:{name}" for kind in KINDS if (name := field(row, kind))]
 
 
 def verdict(row: Mapping[str, str]) -> Verdict:
@@ -102,15 +111,16 @@ def _one_hot(row: Mapping[str, str]) -> str | None:
     """The label of 2017's two columns or of 2018's and 2019's seven to nine; empty without such columns; None if unclear."""
     if "melanoma" in row and "seborrheic_keratosis" in row:
         values = [_number(row["melanoma"]), _number(row["seborrheic_keratosis"])]
-        if None in values or values == [1.0, 1.0]:
+        if not set(values) <= {0.0, 1.0} or values == [1.0, 1.0]:
             return None
         return MALIGNANT if values[0] else BENIGN
     cells = {name: row[name] for name in _ONE_HOT if name in row}
     if not {"mel", "nv"} <= set(cells) or not any(cells.values()):
         return ""
     numbers = {name: _number(cell) for name, cell in cells.items()}
-    hot = [name for name, number in numbers.items() if number is not None and number > _HOT]
-    if len(hot) > 1 or None in numbers.values():
+    hot = [name for name, number in numbers.items() if number == 1]
+    # Shares between 0 and 1 are somebody's predictions, not labels.
+    if len(hot) > 1 or not set(numbers.values()) <= {0.0, 1.0}:
         return None
     return _ONE_HOT[hot[0]] if hot else ""
 

@@ -3,23 +3,24 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from fteng.data.isic.columns import FIELDS, IDS, LABELS, plain
+from fteng.data.folder import IMAGE_SUFFIXES
+from fteng.data.isic.columns import FIELDS, IDS, KINDS, LABELS, owners, plain
 from fteng.data.records import LeftOut, Note
 from fteng.data.tables import Table, read_table
 from fteng.errors import UserError
 
 _ID = re.compile(r"ISIC_\d{7}\w*")
-_OWNERS = {column: kind for kind in ("patient", "lesion", "case") for column in FIELDS[kind]}
+_OWNERS = frozenset(column for kind in KINDS for column in FIELDS[kind])
 
 
 class Joined(NamedTuple):
-    """rows: id -> non-empty cells by plain column name; links: names `KIND:NAME` that belong together beyond the rows."""
+    """rows: id -> non-empty cells by plain column name; links: names `KIND:NAME` that belong together, of all rows."""
 
     rows: dict[str, dict[str, str]]
-    links: list[tuple[str, str]]
+    links: list[tuple[str, ...]]
     left_out: list[LeftOut]
     notes: list[Note]
 
@@ -31,35 +32,35 @@ def join_tables(files: Sequence[Path]) -> Joined:
     lesion differently: both names then belong together. Raises UserError for a table without ids.
     """
     rows: dict[str, dict[str, str]] = {}
-    links: list[tuple[str, str]] = []
+    links: list[tuple[str, ...]] = []
     notes: list[Note] = []
     wrong: dict[str, str] = {}
     differing: dict[str, list[str]] = defaultdict(list)
     for file in files:
         table = _headed(file)
         if set(table.columns) == {"image_name_1", "image_name_2"}:
-            links += [(f"image:{row['image_name_1']}", f"image:{row['image_name_2']}") for row in table.rows]
+            links += [(f"image:{_id(row['image_name_1'])}", f"image:{_id(row['image_name_2'])}") for row in table.rows]
             continue
-        own = _by_id(file, table, notes, wrong)
+        own = _by_id(file, table, links, notes, wrong)
         for id_, row in own.items():
             known = rows.setdefault(id_, {})
             for column, cell in row.items():
-                if known.setdefault(column, cell) == cell:
+                if _same(known.setdefault(column, cell), cell):
                     continue
                 if column in LABELS:
                     wrong.setdefault(id_, f"tables disagree on {column}: {known[column]} and {cell}")
-                elif column in _OWNERS:
-                    links.append((f"image:{id_}", f"{_OWNERS[column]}:{cell}"))
-                else:
+                elif column not in _OWNERS:
                     differing[column].append(id_)
     for column, ids in sorted(differing.items()):
         notes.append(Note(f"images of which tables fill {column} differently", "the first table counts", tuple(ids)))
-    left_out = [LeftOut(id_, reason) for id_, reason in wrong.items()]
+    left_out = [LeftOut(id_, reason) for id_, reason in sorted(wrong.items())]
     return Joined({id_: row for id_, row in rows.items() if id_ not in wrong}, links, left_out, notes)
 
 
-def _by_id(file: Path, table: Table, notes: list[Note], wrong: dict[str, str]) -> dict[str, dict[str, str]]:
-    """The rows of one table; what is odd goes to notes and wrong (id -> reason)."""
+def _by_id(
+    file: Path, table: Table, links: list[tuple[str, ...]], notes: list[Note], wrong: dict[str, str]
+) -> dict[str, dict[str, str]]:
+    """The rows of one table; who belongs together goes to links, what is odd to notes and wrong (id -> reason)."""
     key = next((name for name in IDS if name in table.columns), None)
     if key is None:
         raise UserError(
@@ -69,8 +70,11 @@ def _by_id(file: Path, table: Table, notes: list[Note], wrong: dict[str, str]) -
     own: dict[str, dict[str, str]] = {}
     seen: Counter[str] = Counter()
     for row in table.rows:
-        id_ = row[key].removesuffix(".jpg")
+        id_ = _id(row[key])
         seen[id_] += 1
+        if id_:
+            # Of every row, also of those that are left out in the end: that an image is not used parts no patients.
+            links.append((f"image:{id_}", *owners(row)))
         cells = {column: cell for column, cell in row.items() if cell and column != key}
         if own.setdefault(id_, cells) != cells:
             columns = sorted(name for name in {*cells, *own[id_]} if cells.get(name) != own[id_].get(name))
@@ -90,8 +94,27 @@ def _headed(file: Path) -> Table:
     """The table with plain column names; that of 2016 has no head, so its first line is a row."""
     table = read_table(file)
     columns, lines = tuple(plain(column) for column in table.columns), table.lines
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise UserError(f"{file}: column {twice[0]!r} stands twice (in upper and lower case); rename one of them")
     cells = [tuple(row.values()) for row in table.rows]
     if _ID.fullmatch(table.columns[0]) and len(columns) == len(("id", "label")):
         label = "target" if re.fullmatch(r"[\d.]+", table.columns[1]) else "benign_malignant"
         columns, lines, cells = ("image_id", label), (1, *lines), [table.columns, *cells]
     return Table(columns, tuple(dict(zip(columns, row, strict=True)) for row in cells), lines)
+
+
+def _id(cell: str) -> str:
+    """An image's id, which some tables write as the name or path of its file."""
+    path = PurePosixPath(cell.replace("\\", "/"))
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else cell
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two cells say the same: 80 and 80.0, Benign and benign."""
+    if one.casefold() == other.casefold():
+        return True
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return False
