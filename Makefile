@@ -49,6 +49,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.convolution
 	$(BIN)/python -m benchmarks.prepare
 	$(BIN)/python -m benchmarks.feed
+	$(BIN)/python -m benchmarks.predict
 
 format: setup
 	$(BIN)/ruff check --fix .
@@ -56,7 +57,7 @@ format: setup
 
 # Every extra but `bench`, whose torch would be the larger half of the installation.
 lock:
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra formats --extra hub --extra lite --extra textile --group dev pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra formats --extra hub --extra lite --extra textile --extra tracking --group dev pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf $(VENV) runs .pytest_cache .ruff_cache

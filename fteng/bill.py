@@ -1,35 +1,59 @@
-"""What a study will run, said before it runs: `--dry_run`."""
+"""What a study will run and what that costs, said before it runs: `--dry_run`."""
 
-from fteng.backbones.flops import stage_flops
-from fteng.study import Ground
+from fteng.paths import StudyPaths
+from fteng.progress import Reporter
+from fteng.study import Ground, flops_of, make_site
+from fteng.sweep.cost import predicted_seconds
+from fteng.sweep.track import Track, blank_starts, compile_at_once, lay_track
+from fteng.train.feed import make_feed
 from fteng.train.trial import steps_per_epoch
+from fteng.trials import TrialSpec
 
 
-def bill(ground: Ground) -> str:
+def bill(ground: Ground, study: StudyPaths, reporter: Reporter) -> str:
     """A table of the plans with their cost, and the sum.
 
-    GFLOP an image: forward + 2 x suffix, the suffix being the stages behind the boundary; head and optimizer are left out.
+    The steps are compiled and one of each is timed; the study finds them compiled. GFLOP/image: of a step by itself, as XLA counts
+    it, its frozen prefix included; MiB: what trains, its optimizer, and what a step needs beside; seconds: of a trial's steps, its
+    share of a recomputed prefix included. Probes, caches, evaluation and report come on top.
     """
-    train = len(ground.dataset.splits["train"])
-    recipe = ground.config.train
-    flops = stage_flops(ground.backbone, ground.weights, ground.config.data.image_size, recipe.batch_size).forward
+    site = make_site(ground, study, make_feed(ground.dataset.images), reporter, lambda: False)
+    track, _ = lay_track(site, blank_starts(site, ground.specs), ground.specs, flops_of(ground, ground.specs), fill=False)
+    compile_at_once(track, ground.specs)
+    reporter.close()
+    recipe, train = ground.config.train, len(ground.dataset.splits["train"])
     images = steps_per_epoch(train, recipe.batch_size) * min(recipe.batch_size, train) * recipe.epochs
-    rows = list(dict.fromkeys((spec.plan, spec.variant) for spec in ground.specs))
-    lines = [f"{'plan':<44} {'trials':>6} {'GFLOP/image':>12} {'TFLOP in all':>13}"]
-    total = 0.0
-    for plan, variant in rows:
-        trials = sum((spec.plan, spec.variant) == (plan, variant) for spec in ground.specs)
-        each = sum(flops[: len(plan.stages)]) + 2 * sum(flops[plan.boundary : len(plan.stages)])
-        total += trials * images * each
+    lines = [f"{'plan':<44} {'trials':>6} {'GFLOP/image':>12} {'MiB':>8} {'s/trial':>9} {'s in all':>9}"]
+    sums = [0.0, 0.0]
+    for plan, variant in dict.fromkeys((spec.plan, spec.variant) for spec in ground.specs):
+        mine = [spec for spec in ground.specs if (spec.plan, spec.variant) == (plan, variant)]
+        program = track.program(mine[0])
+        each = (program.flops + program.prefix_flops) / min(recipe.batch_size, train)
+        seconds = predicted_seconds(track, mine[0], _together(track, mine[0], ground))
+        mebibytes = (program.state_bytes + program.temporary_bytes) / 2**20
+        sums = [sums[0] + len(mine) * images * each, sums[1] + len(mine) * seconds]
         depth = f"freeze depth {plan.boundary}" if plan.freeze_depth is not None else f"only {'+'.join(plan.trainable_stages)}"
         only = "" if plan.leaves == "all" else f", {plan.leaves} only"
         way = f", {variant.label}" if variant.label else ""
         name = f"{depth} of {len(plan.stages)}, tap {plan.tap}{only}{way}"
-        lines.append(f"{name:<44} {trials:>6} {each / 1e9:>12.3f} {trials * images * each / 1e12:>13.2f}")
+        lines.append(
+            f"{name:<44} {len(mine):>6} {each / 1e9:>12.3f} {mebibytes:>8,.0f} {seconds:>9.1f} {len(mine) * seconds:>9,.0f}"
+        )
     counts = {split: len(rows) for split, rows in ground.dataset.splits.items()}
-    lines.append(f"{'sum':<44} {len(ground.specs):>6} {'':>12} {total / 1e12:>13.2f}")
+    lines.append(f"{'sum':<44} {len(ground.specs):>6} {sums[0] / 1e12:>7.1f} TFLOP {'':>17} {sums[1]:>9,.0f}")
     lines.append(
         f"{ground.dataset.name}: {counts['train']} train, {counts['val']} val, {counts['test']} test images of"
         f" {len(ground.dataset.classes)} classes; {images:,} images through each trial"
     )
+    if ground.config.sweep.search == "race":
+        lines.append("sweep.search=race: the sum is the most it can take; what cannot win is stopped before")
     return "\n".join(lines)
+
+
+def _together(track: Track, one: TrialSpec, ground: Ground) -> int:
+    """How many trials share each batch with this one."""
+
+    def key(spec: TrialSpec) -> tuple[object, ...]:
+        return spec.variant.start, track.shape(spec).entry, spec.seed
+
+    return sum(key(spec) == key(one) for spec in ground.specs)

@@ -122,6 +122,17 @@ class SweepConfig:
         "what stages start from; controls for what pretraining is worth: `random`, `mean_var` (redrawn with each array's moments)",
         choices=("pretrained", "random", "mean_var"),
     )
+    search: str = _key(
+        "exhaustive",
+        "`exhaustive`: every trial to its end; `race`: rates and depths that cannot win any more are stopped, on validation alone",
+        choices=("exhaustive", "race"),
+    )
+    cache_gib: float = _key(
+        -1.0, "memory for activations of frozen stages, which trials share (negative: 40 % of what is free; 0: none)", high=1e6
+    )
+    cache_disk_gib: float = _key(
+        0.0, "disk for what of them does not fit in memory (negative: a quarter of what is free)", high=1e6
+    )
     learning_rates: tuple[float, ...] = _key((1e-3,), "peak learning rates; the best by validation stands for its depth", low=0)
     seeds: tuple[int, ...] = _key((0,), "seeds of batch order, augmentation and head", low=0, high=2**31 - 1)
 
@@ -148,6 +159,18 @@ class TrainConfig:
         (),
         "what is done to training images, in this order (empty: nothing); for skin: crop,dihedral,colour",
         choices=("flip", "dihedral", "shift", "crop", "colour"),
+    )
+    views: int = _key(
+        0,
+        "so many augmented views of an image, the same for all trials, take turns from epoch to epoch, which lets frozen stages be"
+        " cached; 0: a fresh one at every step",
+        low=0,
+        high=1000,
+    )
+    activations: str = _key(
+        "float32",
+        "precision in which the outputs of frozen stages are handed to what trains; float16 halves a cache, its error is recorded",
+        choices=("float32", "float16"),
     )
     mixup: float = _key(
         0.0, "images and labels mixed in pairs by shares from Beta(a, a); this is a (0: not at all)", low=0, high=10

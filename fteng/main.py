@@ -33,7 +33,7 @@ _STOPPED = 128 + signal.SIGTERM
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config(), for example configs/demo.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this study; made if it is not there.")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be run, then stop.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be run and what each trial would cost, then stop.")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -113,9 +113,7 @@ def _run(config: schema.Config, workdir: Path, command: str) -> int:
     reporter = make_reporter()
     try:
         if _DRY_RUN.value:
-            ground = study.lay_ground(config, reporter)
-            reporter.close()
-            print(bill.bill(ground))
+            print(bill.bill(study.lay_ground(config, reporter), paths.StudyPaths(workdir), reporter))
             return 0
         with paths.work_directory(workdir) as files:
             study.run(config, files, command, reporter, _stop_on_signal())

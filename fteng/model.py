@@ -15,6 +15,7 @@ from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan, stage_set_plan
 from fteng.paths import StudyPaths
+from fteng.results import Predictions, read_predictions
 from fteng.starts import Pretrained, read_start
 from fteng.train.checkpoint import read_final
 from fteng.train.step import batch_norm_modes, initial_state, whole
@@ -66,6 +67,14 @@ def read_model(workdir: Path, name: str = "") -> Model:
         parameters = Parameters(weights.params[:end], heads[tap])
         return Model(config, backbone, plan, parameters, weights.stats[:end], weights, classes, name)
     return _trained(study, pretrained, _result(study, record, name), classes)
+
+
+def stored_answers(workdir: Path, model: Model) -> dict[str, Predictions]:
+    """What the study has on disk of this model: its answers to the images of val and test. Raises UserError."""
+    study = StudyPaths(workdir)
+    if model.name.startswith("probe:"):
+        return read_predictions(study.probes / f"{model.plan.tap}.parquet")
+    return read_predictions(study.trial(model.name).predictions)
 
 
 def _trained(study: StudyPaths, pretrained: Pretrained, result: Mapping[str, Any], classes: tuple[str, ...]) -> Model:

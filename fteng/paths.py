@@ -33,6 +33,10 @@ class TrialPaths(NamedTuple):
         """One row a val and test image."""
         return self.root / "predictions.parquet"
 
+    def rung(self, epoch: int) -> Path:
+        """In a race: its answers to val after so many epochs."""
+        return self.root / f"rung{epoch}.parquet"
+
     @property
     def running(self) -> Path:
         """Orbax's checkpoints of a trial that has not ended: what trains, optimizer, position."""
@@ -68,6 +72,16 @@ class StudyPaths(NamedTuple):
     def trials(self) -> Path:
         """Folder of trials."""
         return self.root / "trials"
+
+    @property
+    def prefix(self) -> Path:
+        """Folder of activations kept on disk while trials run."""
+        return self.root / "prefix"
+
+    @property
+    def race(self) -> Path:
+        """Decisions of a race and what they rest on."""
+        return self.root / "race.json"
 
     @property
     def report(self) -> Path:

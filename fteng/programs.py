@@ -17,7 +17,8 @@ from fteng.data.prepare import Dataset
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan
-from fteng.train.feed import Feed
+from fteng.prefix.walk import Walk, as_float32
+from fteng.train.entry import Entry, entry_of
 from fteng.train.step import Lowered, Program, batch_norm_modes, compile_step, initial_state, lower_step
 from fteng.train.trial import Start, class_shares
 from fteng.trials import TrialSpec
@@ -28,41 +29,51 @@ class Shape(NamedTuple):
 
     plan: FreezePlan
     modes: tuple[BatchNormMode, ...]
+    entry: Entry
 
 
-def shape_of(spec: TrialSpec) -> Shape:
+def shape_of(spec: TrialSpec, recipe: TrainConfig) -> Shape:
     """The shape of a trial."""
-    return Shape(spec.plan, batch_norm_modes(spec.plan, spec.variant))
+    return Shape(spec.plan, batch_norm_modes(spec.plan, spec.variant), entry_of(spec.plan, spec.variant, recipe))
 
 
-def compile_all(
-    backbone: Backbone,
-    dataset: Dataset,
-    recipe: TrainConfig,
-    feed: Feed,
-    flops: StageFlops,
-    needed: Mapping[Shape, Start],
-    advance: Callable[[int, str], None],
-) -> dict[Shape, Program]:
-    """One program a shape: traced in turn, compiled side by side. needed: with each shape a start, for the shapes of its arrays;
-    advance(1, what): one more is done."""
+class Programs:
+    """The compiled steps of a study, each made when it is first asked for: a race may never need the deepest."""
 
-    def lower(shape: Shape, start: Start) -> Lowered:
-        end, rows = len(shape.plan.stages), dataset.splits["train"][: recipe.batch_size]
-        images, labels = feed.take(rows), jnp.asarray(dataset.labels[rows].astype(np.int32))
+    def __init__(
+        self, backbone: Backbone, dataset: Dataset, recipe: TrainConfig, walk: Walk, flops: StageFlops, start: Start
+    ) -> None:
+        """start: any; only its shapes matter here."""
+        self._backbone, self._dataset, self._recipe, self._flops = backbone, dataset, recipe, flops
+        self._batch = min(recipe.batch_size, len(dataset.splits["train"]))
+        self._at = walk.shapes(start, dataset.images.shape[1], self._batch)
+        self._made: dict[Shape, Program] = {}
+
+    def prepare(self, needed: Mapping[Shape, Start], advance: Callable[[int, str], None]) -> None:
+        """Make these at once: traced in turn, compiled side by side. advance(1, what): one more is done."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            # The deepest backward passes take longest: first in, so that none is left over at the end.
+            waiting = {
+                shape: pool.submit(compile_step, self._lower(shape, start)) for shape, start in reversed(list(needed.items()))
+            }
+            for shape, future in waiting.items():
+                self._made[shape] = future.result()
+                advance(1, f"boundary {shape.plan.boundary}")
+
+    def get(self, shape: Shape, start: Start) -> Program:
+        """The step of a shape. start: with the head of its tap."""
+        if shape not in self._made:
+            self._made[shape] = compile_step(self._lower(shape, start))
+        return self._made[shape]
+
+    def _lower(self, shape: Shape, start: Start) -> Lowered:
+        end = len(shape.plan.stages)
         parameters = Parameters(start.stages[:end], start.heads[shape.plan.tap])
         mask = partition.trainable_mask(shape.plan, parameters)
         # Only shapes are needed here; the state itself belongs to each trial.
-        begin = partial(initial_state, mask=mask, modes=shape.modes, recipe=recipe)
+        begin = partial(initial_state, mask=mask, modes=shape.modes, recipe=self._recipe)
         state, frozen = jax.eval_shape(begin, parameters, start.stats[:end])
-        arguments = (state, frozen, images, labels, jnp.zeros(end + 1), jax.random.key(0))
-        return lower_step(backbone, shape.plan, mask, shape.modes, recipe, class_shares(dataset), flops, arguments)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        # The deepest backward passes take longest: first in, so that none is left over at the end.
-        waiting = {shape: pool.submit(compile_step, lower(shape, start)) for shape, start in reversed(list(needed.items()))}
-        programs = {}
-        for shape, future in waiting.items():
-            programs[shape] = future.result()
-            advance(1, f"boundary {shape.plan.boundary}")
-    return programs
+        x, labels = jax.eval_shape(as_float32, self._at[shape.entry]), jax.ShapeDtypeStruct((self._batch,), np.int32)
+        arguments = (state, frozen, x, labels, jnp.zeros(end + 1), jax.random.key(0))
+        shares = class_shares(self._dataset)
+        return lower_step(self._backbone, shape.plan, mask, shape.modes, shape.entry, self._recipe, shares, self._flops, arguments)

@@ -38,13 +38,13 @@ def write_study(study: StudyPaths, config: Config, described: dict[str, Any], co
     paths.write_json(study.study, {**now, **machine, "command": command, "started": started, "runs": runs})
 
 
-def append_run(study: StudyPaths, seconds: dict[str, float]) -> None:
-    """Note what this run of the study took."""
+def append_run(study: StudyPaths, seconds: dict[str, float], kept: list[dict[str, Any]]) -> None:
+    """Note what this run of the study took. kept: which activations were cached, and why."""
     value = paths.read_json(study.study)
     # Linux counts ru_maxrss in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    value["runs"].append({"started": value["started"], "seconds_by_phase": seconds, "peak_bytes": peak})
+    value["runs"].append({"started": value["started"], "seconds_by_phase": seconds, "peak_bytes": peak, "prefix": kept})
     paths.write_json(study.study, value)
 
 

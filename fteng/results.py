@@ -35,7 +35,7 @@ def read_images(path: Path) -> dict[str, np.ndarray]:
     return {name: np.asarray(table[name].to_pylist()) for name in table.column_names}
 
 
-def write_predictions(path: Path, splits: dict[str, Predictions]) -> None:
+def write_predictions(path: Path, splits: Mapping[str, Predictions]) -> None:
     """Write the named splits to one Parquet file: columns split, id, group, label, logits (a list of `classes` float32)."""
     tables = []
     for split, predictions in splits.items():

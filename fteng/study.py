@@ -2,6 +2,7 @@
 
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 
 from fteng import paths, record
+from fteng.analysis.bootstrap import group_weights
 from fteng.backbones.backbone import Backbone
 from fteng.backbones.catalogue import check_size, load
 from fteng.backbones.flops import StageFlops, stage_flops
@@ -26,14 +28,16 @@ from fteng.probe import probe
 from fteng.probe.features import extract, output_widths
 from fteng.probe.profile import profile
 from fteng.probe.source_profile import Source, find_source
-from fteng.programs import Shape, compile_all, shape_of
 from fteng.progress import Reporter
-from fteng.results import write_images, write_predictions
-from fteng.starts import Pretrained, prepare_start, read_start
+from fteng.race.decide import Judge, deciding_metric
+from fteng.race.run import Field, is_over, make_field, run_race
+from fteng.results import read_predictions, write_images, write_predictions
+from fteng.sweep.cost import plan_work
+from fteng.sweep.run import run_exhaustive
+from fteng.sweep.track import Site, compile_at_once, lay_track, make_starts
 from fteng.train.compilations import count_compilations
-from fteng.train.evaluate import Forward, make_forward
 from fteng.train.feed import Feed, make_feed
-from fteng.train.trial import Bench, Interrupted, Start, run_trial, steps_per_epoch
+from fteng.train.trial import Bench, Interrupted
 from fteng.trials import TrialSpec, enumerate_trials, plans, study_context
 
 
@@ -55,28 +59,40 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
         ground = lay_ground(config, reporter)
     record.write_study(study, ground.config, _described(ground), command)
     _write_images(ground.dataset, study)
-    for spec in ground.specs:
-        # A kill after the result and before the clean-up leaves these behind.
-        if study.trial(spec.id).result.exists() and study.trial(spec.id).running.exists():
-            shutil.rmtree(study.trial(spec.id).running)
-    pending = [spec for spec in ground.specs if not study.trial(spec.id).result.exists()]
+    pending = _pending(ground, study)
     probed = (study.probes / "result.json").exists()
     if probed and not pending:
         return
     _say_left_out(ground.dataset, reporter)
     feed = make_feed(ground.dataset.images)
     reporter.say(f"{feed.where}; {len(pending)} of {len(ground.specs)} trials to run on {record.device()}")
-    trained = [spec.plan.boundary for spec in pending if any(spec.plan.trains)]
-    size, batch = ground.config.data.image_size, ground.config.train.batch_size
-    flops = stage_flops(ground.backbone, ground.weights, size, batch, min(trained, default=None))
+    flops = flops_of(ground, pending)
+    kept: list[dict[str, Any]] = []
     if not probed:
         with clock.phase("probes"):
             _probe_every_tap(ground, study, feed, flops.forward, reporter, should_stop)
     try:
         if pending:
-            _run_trials(ground, study, feed, flops, pending, reporter, should_stop, clock)
+            kept = _run_trials(ground, study, feed, flops, pending, reporter, should_stop, clock)
     finally:
-        record.append_run(study, clock.seconds)
+        record.append_run(study, clock.seconds, kept)
+
+
+def _pending(ground: Ground, study: StudyPaths) -> list[TrialSpec]:
+    """Trials that may have to run: those without a result, or stopped by a race that is not over, or is asked for no more."""
+    racing = ground.config.sweep.search == "race"
+    if racing and is_over(study.race, ground.specs):
+        return []
+    pending = []
+    for spec in ground.specs:
+        where = study.trial(spec.id)
+        result = paths.read_json(where.result) if where.result.exists() else None
+        if result is None or result["status"] == "stopped":
+            pending.append(spec)
+        elif where.running.exists():
+            # A kill after the result and before the clean-up leaves these behind.
+            shutil.rmtree(where.running)
+    return pending
 
 
 def lay_ground(config: Config, reporter: Reporter) -> Ground:
@@ -207,71 +223,50 @@ def _run_trials(
     reporter: Reporter,
     should_stop: Callable[[], bool],
     clock: "_Clock",
-) -> None:
-    """Every pending trial, plan by plan: first each plan's program, so that the time left can be told, then its trials."""
-    bench = Bench(
-        ground.dataset,
-        feed,
-        ground.config.train,
-        should_stop,
-        count_compilations(),
-        record.versions() | {"git": record.git_revision()},
-        reporter.say,
-    )
+) -> list[dict[str, Any]]:
+    """Every pending trial. Returns which activations were kept, for the record."""
+    site = make_site(ground, study, feed, reporter, should_stop)
     with clock.phase("starts"):
-        starts = _starts(ground, study, feed, pending, reporter)
-    with clock.phase("compile"):
-        needed = {shape_of(spec): starts[spec.variant.start] for spec in pending}
-        reporter.phase("compile", len(needed))
-        programs = compile_all(ground.backbone, ground.dataset, ground.config.train, feed, flops, needed, reporter.advance)
-    forwards: dict[int, Forward] = {}
-    met: set[Shape] = set()
-    steps = ground.config.train.epochs * steps_per_epoch(len(ground.dataset.splits["train"]), ground.config.train.batch_size)
-    reporter.phase("trials", sum(programs[shape_of(spec)].flops for spec in pending) * steps)
-    done = len(ground.specs) - len(pending)
-    with clock.phase("trials"):
-        for spec in pending:
-            shape, where = shape_of(spec), study.trial(spec.id)
-            end, program, first = len(shape.plan.stages), programs[shape], shape not in met
-            met.add(shape)
-            if end not in forwards:
-                forwards[end] = make_forward(ground.backbone, end)
-            title = f"trial {done + 1}/{len(ground.specs)} {spec.id.rpartition('-')[0]}"
-            meter = _meter(reporter, program.flops, ground.config.train.batch_size, title)
-            result = run_trial(bench, starts[spec.variant.start], spec, program, forwards[end], where, meter, first_of_shape=first)
-            done += 1
-            if result["status"] != "done":
-                reporter.say(f"{spec.id}: {result['status']}, {result['note']}")
+        starts = make_starts(site, ground.specs, pending)
+    with clock.phase("prefix"):
+        track, kept = lay_track(site, starts, pending, flops)
+    if ground.config.sweep.search == "race":
+        with clock.phase("trials"):
+            run_race(track, _field(ground, study), study.race)
+    else:
+        with clock.phase("compile"):
+            compile_at_once(track, pending)
+        plan_work(track, pending)
+        with clock.phase("trials"):
+            run_exhaustive(track, pending)
+    # Nobody asks for them again.
+    shutil.rmtree(study.prefix, ignore_errors=True)
+    return kept
 
 
-def _starts(ground: Ground, study: StudyPaths, feed: Feed, pending: Sequence[TrialSpec], reporter: Reporter) -> dict[str, Start]:
-    """Every start that a pending trial needs, with the heads of its taps."""
-    taps: dict[str, dict[str, None]] = {}
-    for spec in ground.specs:
-        taps.setdefault(spec.variant.start, {})[spec.plan.tap] = None
-    needed = list(dict.fromkeys(spec.variant.start for spec in pending))
-    reporter.phase("starts", len(needed))
-    pretrained = Pretrained(ground.config, ground.backbone, ground.weights)
-    starts = {}
-    for name in needed:
-        prepare_start(name, taps[name], pretrained, ground.dataset, feed, study)
-        starts[name] = read_start(name, taps[name], pretrained, study)
-        reporter.advance(1, name)
-    return starts
+def make_site(ground: Ground, study: StudyPaths, feed: Feed, reporter: Reporter, should_stop: Callable[[], bool]) -> Site:
+    """Where the trials of this study run."""
+    provenance = record.versions() | {"git": record.git_revision()}
+    bench = Bench(ground.dataset, ground.config.train, should_stop, count_compilations(), provenance, reporter.say)
+    return Site(ground.config, ground.backbone, ground.weights, ground.dataset, feed, study, reporter, bench)
 
 
-def _meter(reporter: Reporter, work: float, batch_size: int, title: str) -> Callable[[int], None]:
-    """Counts each step, with the rate of this trial."""
-    started, first = time.perf_counter(), -1
+def flops_of(ground: Ground, pending: Sequence[TrialSpec]) -> StageFlops:
+    """Of each stage, its gradients where one of these trials needs them."""
+    trained = [spec.plan.boundary for spec in pending if any(spec.plan.trains)]
+    size, batch = ground.config.data.image_size, ground.config.train.batch_size
+    return stage_flops(ground.backbone, ground.weights, size, batch, min(trained, default=None))
 
-    def on_step(step: int) -> None:
-        nonlocal first
-        first = step - 1 if first < 0 else first
-        rate = (step - first) * batch_size / max(time.perf_counter() - started, 1e-9)
-        # Steps that an earlier run of this trial did count when the first new one does.
-        reporter.advance(work * (step if step == first + 1 else 1), f"{title}, {rate:,.0f} images/s")
 
-    return on_step
+def _field(ground: Ground, study: StudyPaths) -> Field:
+    """All that races, with the probes, which stand already."""
+    judge = ground.config.judge
+    taps = [row["tap"] for row in paths.read_json(study.probes / "result.json")["probes"]]
+    probes = {tap: read_predictions(study.probes / f"{tap}.parquet")["val"] for tap in taps}
+    groups = next(iter(probes.values())).groups
+    weights = group_weights(groups, judge.resamples, zlib.crc32(b"val"))
+    metric = deciding_metric(judge.metric, len(ground.dataset.classes))
+    return make_field(ground.specs, probes, Judge(metric, judge.margin, judge.confidence, weights))
 
 
 class _Clock:

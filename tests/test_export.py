@@ -2,22 +2,32 @@
 
 import json
 import re
+import runpy
+import shutil
+import subprocess
+import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors
+from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from fteng import export
 from fteng.backbones.catalogue import load
 from fteng.config import BackboneConfig
+from fteng.data.decode import decode
 from fteng.data.prepare import prepare
 from fteng.errors import UserError
+from fteng.export import check, folder
+from fteng.export.card import plain
+from fteng.export.program import classifier
 from fteng.model import read_model
 from fteng.paths import StudyPaths
+from fteng.predict.see import make_see
+from fteng.predict.views import VIEWS
 from fteng.results import read_predictions
-from fteng.train.evaluate import make_forward
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +43,9 @@ def test_the_model_answers_as_the_trial_did(tuned, which):
     where = StudyPaths(workdir).trial(trial).predictions if which == "trial" else workdir / "probes" / "block9.parquet"
     wanted = read_predictions(where)["test"]
     dataset = prepare(model.config.data, model.backbone.preprocess.interpolation, lambda *_: None)
-    images = jnp.asarray(dataset.images[dataset.splits["test"]])
+    images = np.asarray(dataset.images[dataset.splits["test"]])
     assert dataset.ids[dataset.splits["test"]].tolist() == wanted.ids.tolist()
-    logits = make_forward(model.backbone, len(model.plan.stages))(model.parameters, model.stats, images)
+    logits = make_see(model, VIEWS["none"])(images).logits
     np.testing.assert_allclose(logits, wanted.logits, rtol=1e-3, atol=1e-3 * np.abs(wanted.logits).max())
     assert model.classes == tuple("0123456789")
 
@@ -77,7 +87,8 @@ def test_a_truncated_network_says_what_is_not_there(tuned, tmp_path):
         (["--trial=depth"], "2 trials of .* is called 'depth'"),
         (["--trial=probe:block99"], "no stage is called 'block99'; allowed: stem, "),
         (["--naming=keras"], "got 'keras', allowed for efficientnet_lite0: "),
-        (["--out=weights.pth"], r"got weights.pth, allowed: a name that ends in \.safetensors"),
+        (["--out=weights.pth"], r"got weights.pth, allowed: a name that ends in \.safetensors, or a folder"),
+        (["--onnx"], r"--onnx: allowed with --out=FOLDER alone"),
         (["--out=/proc/none/w.safetensors"], "cannot write /proc/none"),
     ],
 )
@@ -92,3 +103,103 @@ def test_each_mistake_is_one_line(tuned, tmp_path, capsys, flags, said):
 def test_no_study_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"holds no study\.json"):
         read_model(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def taken_home(tuned, tmp_path_factory):
+    """(model folder of the study's probe, what the export said)."""
+    out = tmp_path_factory.mktemp("home") / "model"
+    return out, export.export(tuned[0], out, "probe:block3")
+
+
+def test_the_folder_runs_without_fteng_and_answers_as_the_study(tuned, taken_home, tmp_path):
+    workdir, _ = tuned
+    home, said = taken_home
+    assert "checked on 32 test images" in said[0]
+    model = read_model(workdir, "probe:block3")
+    dataset = prepare(model.config.data, model.backbone.preprocess.interpolation, lambda *_: None)
+    row = dataset.splits["test"][0]
+    Image.fromarray(dataset.images[row]).save(tmp_path / "image.png")
+    # Elsewhere, and where importing fteng is an error.
+    run = shutil.copytree(home, tmp_path / "moved") / "run.py"
+    code = f"import runpy, sys; sys.modules['fteng'] = None; runpy.run_path({str(run)!r}, run_name='__main__')"
+    ran = subprocess.run([sys.executable, "-c", code, "image.png"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    told = {name: float(share) for name, share in (part.split("=") for part in ran.stdout.split()[1:])}
+    temperature = json.loads((home / "calibration.json").read_text())["temperature"]
+    logits = np.asarray(make_see(model, VIEWS["none"])(dataset.images[[row]]).logits)[0] / temperature
+    own = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    assert list(told) == list(model.classes)
+    np.testing.assert_allclose(list(told.values()), own, atol=1e-4)
+
+
+def test_the_card_says_what_the_study_found(tuned, taken_home):
+    home, _ = taken_home
+    card = (home / "README.md").read_text()
+    summary = json.loads((tuned[0] / "report" / "summary.json").read_text())
+    assert f"## Scores on {sum(summary['dataset']['counts']['test'].values())} test images" in card
+    assert "not what the study recommends" in card
+    probe = next(row for row in summary["probes"] if row["tap"] == "block3")
+    assert f"| balanced accuracy | {probe['test']['balanced_accuracy']['value']:.3f} | " in card
+    for name in ("weights.safetensors", "program.stablehlo", "preprocessing.json", "labels.json", "calibration.json", "run.py"):
+        assert f"`{name}`" in card
+        assert (home / name).stat().st_size > 0
+    (line,) = [line for line in card.splitlines() if line.startswith("- `program.stablehlo`")]
+    assert float(line.split()[-1]) <= check.TOLERANCE
+
+
+def test_names_from_data_are_text_in_the_card():
+    assert plain("<script>|a_b*\n`x`") == r"&lt;script&gt;\|a\_b\* \`x\`"
+
+
+def test_a_part_that_answers_otherwise_leaves_no_folder(tuned, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "serialize", lambda model, temperature: _program_of(model, temperature * 1.01))
+    with pytest.raises(
+        UserError, match=r"program\.stablehlo, read back, differs from the study's model by .*; nothing was exported"
+    ):
+        export.export(tuned[0], tmp_path / "model", "probe:stem")
+    assert not list(tmp_path.iterdir())
+
+
+def _program_of(model, temperature):
+    images = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("n"), 32, 32, 3), np.uint8)
+    return bytes(jax.export.export(jax.jit(classifier(model, temperature)))(images).serialize())
+
+
+def test_without_the_images_nothing_can_be_checked(tuned, tmp_path, monkeypatch):
+    def gone(*_, **__):
+        raise UserError("no folder 'gone'")
+
+    monkeypatch.setattr(folder, "prepare", gone)
+    with pytest.raises(UserError, match="cannot check a model folder without the study's images"):
+        export.export(tuned[0], tmp_path / "model", "probe:stem")
+
+
+def test_a_folder_is_never_written_over(tuned, taken_home):
+    with pytest.raises(UserError, match="exists; name another folder, or delete it"):
+        export.export(tuned[0], taken_home[0], "probe:block3")
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop", "letterbox", "weights"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_run_sees_the_pixels_that_the_study_saw(tmp_path, resize, interpolation):
+    crop = 0.875 if resize == "weights" else 1.0
+    how = {"image_size": 96, "resize": resize, "crop": crop, "interpolation": interpolation}
+    (tmp_path / "preprocessing.json").write_text(json.dumps(how))
+    (tmp_path / "labels.json").write_text("{}")
+    shutil.copy(export.__path__[0] + "/run.py", tmp_path)
+    square = runpy.run_path(str(tmp_path / "run.py"))["square"]
+    photograph = Image.fromarray(load_sample_images().images[0])
+    turned, clear = Image.Exif(), photograph.resize((90, 60)).convert("RGBA")
+    turned[0x0112] = 6
+    clear.putalpha(100)
+    photograph.save(tmp_path / "drafted.jpg")
+    photograph.resize((300, 200)).save(tmp_path / "turned.jpg", exif=turned)
+    photograph.convert("L").save(tmp_path / "grey.jpg")
+    photograph.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    photograph.resize((80, 640)).save(tmp_path / "narrow.png")
+    clear.save(tmp_path / "clear.png")
+    for file in sorted(tmp_path.glob("*.[jp][pn]g")):
+        difference = np.abs(square(file).astype(int) - decode(file, 96, resize, interpolation, crop).astype(int))
+        assert difference.max() <= 2, file.name
+        assert difference.mean() < 0.05, file.name

@@ -16,10 +16,11 @@ ORDER = [
     {"freeze"},
     {"backbones", "trials"},
     {"train"},
-    {"probe", "programs"},
-    {"starts"},
-    {"model"},
-    {"export", "study", "summary", "report", "challenge"},
+    {"prefix", "probe"},
+    {"programs", "starts"},
+    {"model", "sweep"},
+    {"predict", "race"},
+    {"export", "events", "study", "summary", "report", "challenge"},
     {"bill"},
     {"main"},
     {"source"},
@@ -63,7 +64,10 @@ def test_launch_knows_no_networks():
 
 @pytest.mark.parametrize(
     "module",
-    ["config", "paths", "results", "progress", "record", "trials", "freeze.plan", "summary", "report", "challenge", "main"],
+    [
+        *("config", "paths", "results", "progress", "record", "trials", "freeze.plan", "race.decide", "summary", "report"),
+        *("challenge", "events", "export", "export.card", "predict.wanted", "predict.reading", "predict.output", "main"),
+    ],
 )
 def test_these_import_no_jax(module):
     code = f"import sys, fteng.{module}; sys.exit('jax' in sys.modules)"

@@ -36,8 +36,8 @@ def test_summary_holds_the_contract(finished):
     assert len(summary["stages"]) == len(summary["profile"]) == len(summary["probes"]) == 18
     assert [trial["status"] for trial in summary["trials"]] == ["done", "done"]
     assert {trial["freeze_depth"] for trial in summary["trials"]} == {16, 18}
-    # With one rate and one seed no shape is met twice; the last row is for the reader to weigh.
-    assert [check["passed"] for check in summary["audit"]] == [True] * 4 + [None, True, True, None]
+    # With one rate and one seed no shape is met twice; predicted seconds and probes are for the reader to weigh.
+    assert [check["passed"] for check in summary["audit"]] == [True] * 4 + [None, True, None, True, None]
     chosen = summary["recommendation"]
     verdicts = {item["label"]: item["verdict"] for item in chosen["alternatives"]}
     assert verdicts[chosen["label"]] in ("best", "not worse")

@@ -1,10 +1,10 @@
-"""Augmentation on the device: per image, from one key, inside the compiled step."""
+"""Augmentation on the device: per image, from a key of its own, so that what an image becomes does not depend on its batch."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Int32, Key, UInt8
 
 Images = UInt8[Array, "n h w 3"]
 
@@ -26,6 +26,18 @@ def augment(key: Key[Array, ""], images: Images, kinds: Sequence[str]) -> Images
     for number, kind in enumerate(kinds):
         images = _KINDS[kind](jax.random.fold_in(key, number), images)
     return images
+
+
+def view_keys(key: Key[Array, ""], rows: Int32[Array, "n"], views: Int32[Array, "n"]) -> Key[Array, "n"]:
+    """One key an image from its row in the data set and the number of its view."""
+    return jax.vmap(lambda row, view: jax.random.fold_in(jax.random.fold_in(key, row), view))(rows, views)
+
+
+def augment_each(keys: Key[Array, "n"], images: Images, kinds: Sequence[str]) -> Images:
+    """`augment` of each image with its own key."""
+    if not kinds:
+        return images
+    return jax.vmap(lambda key, image: augment(key, image[None], kinds)[0])(keys, images)
 
 
 def mixup(

@@ -201,12 +201,18 @@ def limits(summary: Summary) -> list[str]:
             f"{words.number(len(rates), 'learning rate')} tried ({listed}) with one training length:"
             " a depth that needs another rate or more epochs looks worse than it is."
         )
-    depths = sorted({trial["freeze_depth"] for trial in ended if trial["freeze_depth"] is not None})
+    depths = sorted({trial["freeze_depth"] for trial in ended if trial["freeze_depth"] is not None and trial["cost"]})
     if depths:
         every = len(depths) == len(summary["stages"]) + 1
         untried = "no other exists" if every else "nothing is known about the others"
         found.append(f"Freeze depths tried: {', '.join(str(depth) for depth in depths)}; {untried}.")
-    lost = sum(trial["status"] != "done" for trial in ended)
+    raced = sum(trial["status"] in ("stopped", "not run") for trial in ended)
+    if raced:
+        found.append(
+            f"{words.number(raced, 'trial')} of {len(ended)} did not go to the end, since on validation they could not win:"
+            " a depth without a point in the curve was given up, not measured. The table of the race says why."
+        )
+    lost = sum(trial["status"] in ("diverged", "failed") for trial in ended)
     if lost:
         found.append(
             f"{words.number(lost, 'trial')} diverged or failed and carry no score; the table of trials says which and why."

@@ -76,7 +76,7 @@ def way(row: Mapping[str, Any]) -> str:
 
 def ended(summary: Summary) -> list[Mapping[str, Any]]:
     """The trials that have come to an end, with a score or without; the list may name trials that have not."""
-    return [trial for trial in summary["trials"] if trial["status"] in ("done", "diverged", "failed")]
+    return [trial for trial in summary["trials"] if trial["status"] != "waiting"]
 
 
 def recommended(summary: Summary) -> Mapping[str, Any] | None:
@@ -199,7 +199,6 @@ def trial_rows(summary: Summary, names: Sequence[str]) -> list[dict[str, Any]]:
     """The trials table; scores: (test, validation) a metric, a dash where the trial has none."""
     rows = []
     for trial in ended(summary):
-        lost = trial["status"] != "done" and not trial["test"]
         rows.append(
             {
                 "id": trial["id"],
@@ -210,10 +209,11 @@ def trial_rows(summary: Summary, names: Sequence[str]) -> list[dict[str, Any]]:
                 "status": trial["status"],
                 "note": trial["note"],
                 "scores": [
-                    ["–" if lost else words.score(trial[split].get(metric)) for split in ("test", "val")] for metric in names
+                    [words.score(trial[split].get(metric)) if trial[split] else "–" for split in ("test", "val")]
+                    for metric in names
                 ],
-                "seconds": trial["cost"].get("seconds"),
-                "speed": trial["cost"].get("examples_per_second"),
+                "seconds": (trial["cost"] or {}).get("seconds"),
+                "speed": (trial["cost"] or {}).get("examples_per_second"),
             }
         )
     return rows

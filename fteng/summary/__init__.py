@@ -13,8 +13,9 @@ from fteng.analysis.bootstrap import group_weights
 from fteng.analysis.metrics import METRICS, evaluate
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
+from fteng.race.decide import deciding_metric
 from fteng.results import Predictions, read_predictions
-from fteng.summary.audit import of_probes, of_splits, of_trials, of_versions
+from fteng.summary.audit import of_costs, of_probes, of_splits, of_trials, of_versions
 from fteng.summary.chosen import calibration, final, pairs, recommendation, subgroups
 from fteng.summary.rows import Judge, probed_rows, shown_rows, tuned_rows
 
@@ -31,17 +32,20 @@ def collect(workdir: Path) -> dict[str, Any]:
         for row in record["trials"]
         if study.trial(row["id"]).result.exists()
     }
-    judge_config = record["config"]["judge"] | {"metric": _metric(record)}
+    race = paths.read_json(study.race) if study.race.exists() and record["config"]["sweep"]["search"] == "race" else None
+    judge_config = record["config"]["judge"]
+    judge_config |= {"metric": deciding_metric(judge_config["metric"], len(record["dataset"]["classes"]))}
     summary = {name: record[name] for name in ("backbone", "weights", "source_profile", "dataset", "stages", "groups")}
     summary |= {
         "experiment": record["config"]["experiment"],
         "profile": [] if probed is None else probed["profile"],
         "probes": [],
-        "trials": [_trial(row, results.get(row["id"])) for row in record["trials"]],
+        "trials": [_trial(row, results.get(row["id"]), race) for row in record["trials"]],
+        "race": race,
         "depth_curve": [],
         "recommendation": None,
         "pairs": [],
-        "audit": [*of_trials(results.values()), *of_versions(results.values()), *of_splits(study)],
+        "audit": [*of_trials(results.values()), *of_versions(results.values()), *of_costs(results.values()), *of_splits(study)],
         "judge": {name: judge_config[name] for name in ("metric", "margin", "confidence", "resamples")},
         "run": _run(record),
         "chance": {},
@@ -104,18 +108,21 @@ def headline(summary: Mapping[str, Any]) -> str:
     return f"recommended: {row['label']}; {label} {value}{bounds} on {images} test images\n{choice['reason']}"
 
 
-def _metric(record: Mapping[str, Any]) -> str:
-    asked = record["config"]["judge"]["metric"]
-    if asked != "auto":
-        return asked
-    return "auc" if len(record["dataset"]["classes"]) == 2 else "balanced_accuracy"
-
-
-def _trial(planned: Mapping[str, Any], result: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A row of the trials table: a planned trial without a result is waiting."""
+def _trial(planned: Mapping[str, Any], result: Mapping[str, Any] | None, race: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A row of the trials table: a planned trial without a result is waiting, or the race did without it."""
     if result is None:
-        return {**planned, "status": "waiting", "note": "", "val": {}, "test": {}, "cost": None}
+        why = "" if race is None else _not_run(planned["id"], race)
+        return {**planned, "status": "not run" if why else "waiting", "note": why, "val": {}, "test": {}, "cost": None}
     return {name: result[name] for name in (*planned, "status", "note", "val", "test", "cost")}
+
+
+def _not_run(trial: str, race: Mapping[str, Any]) -> str:
+    """Why a race that is over never began a trial; empty while it is not over."""
+    if not race["over"]:
+        return ""
+    skipped = [decision for decision in race["decisions"] if decision["decision"] == "not begun"]
+    named = [decision["why"] for decision in skipped if trial in decision["trials"]]
+    return named[0] if named else "another seed of what the race had stopped or did not need"
 
 
 def _run(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,6 +132,7 @@ def _run(record: Mapping[str, Any]) -> dict[str, Any]:
         phases.update(run["seconds_by_phase"])
     kept = {name: record[name] for name in ("command", "versions", "device", "cpu", "git", "started", "config")}
     peak = max((run["peak_bytes"] for run in record["runs"]), default=None)
+    kept["prefix"] = next((run["prefix"] for run in reversed(record["runs"]) if run.get("prefix")), [])
     return kept | {"seconds": sum(phases.values()), "seconds_by_phase": dict(phases), "peak_bytes": peak}
 
 

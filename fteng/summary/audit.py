@@ -37,6 +37,17 @@ def of_versions(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def of_costs(results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For the reader to weigh: how far the seconds that were predicted before each trial lie from those it took."""
+    done = [result["cost"] for result in results if result["status"] == "done"]
+    off = sorted(abs(cost["predicted_seconds"] / cost["seconds"] - 1) for cost in done if cost["seconds"] > 0)
+    if not off:
+        return []
+    total = sum(cost["predicted_seconds"] for cost in done), sum(cost["seconds"] for cost in done)
+    detail = f"{total[0]:,.0f} s predicted for {len(done)} trials, {total[1]:,.0f} s taken; the largest error of one: {off[-1]:.0%}"
+    return [{"check": "median error of a trial's predicted seconds", "passed": None, "value": off[len(off) // 2], "detail": detail}]
+
+
 def of_probes(probes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For the reader to weigh: no failure, but a better strength may lie beyond the list, or a fit stopped early."""
     edge = [row["tap"] for row in probes if row["l2_at_edge"]]

@@ -68,7 +68,9 @@ class Checkpoints:
         return Restored(jax.tree.unflatten(jax.tree.structure(template), leaves), position)
 
     def save(self, step: int, state: Tree, position: dict[str, Any]) -> None:
-        """Start to write `state` and `position` in the background."""
+        """Start to write `state` and `position` in the background; a step that stands already is the same again."""
+        if self._manager.latest_step() == step:
+            return
         _check_room(self._folder, state)
         flat = dict(zip(_names(state), jax.tree.leaves(state), strict=True))
         items = ocp.args.Composite(

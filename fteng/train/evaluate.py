@@ -1,27 +1,30 @@
 """The network's answers to a set of images, for evaluation: running statistics, no augmentation, every image once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 
 from fteng.backbones.backbone import Backbone
 from fteng.data.prepare import Dataset
 from fteng.freeze.partition import Parameters
 from fteng.results import Predictions
-from fteng.train.feed import Feed
+from fteng.train.entry import Entry
+from fteng.train.feed import Inputs
 from fteng.train.step import head_logits
 
-Forward = Callable[[Parameters, tuple[Any, ...], UInt8[Array, "b h w 3"]], Float[Array, "b classes"]]
+Forward = Callable[[Parameters, tuple[Any, ...], Float[Array, "b *place c"]], Float[Array, "b classes"]]
 
 
-def make_forward(backbone: Backbone, end: int) -> Forward:
-    """The jitted function from parameters, statistics and images to logits, through the first `end` stages."""
+def make_forward(backbone: Backbone, entry: Entry, end: int) -> Forward:
+    """The jitted function from parameters, statistics and activations at `entry` to logits, through stages up to `end`."""
 
-    def forward(parameters: Parameters, stats: tuple[Any, ...], images: UInt8[Array, "b h w 3"]) -> Float[Array, "b classes"]:
-        y, _ = backbone.apply(parameters.stages, stats, backbone.preprocess.apply(images), stop=end)
+    def forward(parameters: Parameters, stats: tuple[Any, ...], x: Float[Array, "b *place c"]) -> Float[Array, "b classes"]:
+        if entry.pooled:
+            return head_logits(parameters.head, x)
+        y, _ = backbone.apply(parameters.stages, stats, x, start=entry.stage, stop=end)
         return head_logits(parameters.head, backbone.pool(y))
 
     return jax.jit(forward)
@@ -34,17 +37,18 @@ def batches(rows: Int[np.ndarray, "n"], size: int) -> list[tuple[Int[np.ndarray,
 
 
 def predict(
-    forward: Forward,
-    parameters: Parameters,
-    stats: tuple[Any, ...],
-    feed: Feed,
+    networks: Sequence[Callable[[Float[Array, "b *place c"]], Float[Array, "b classes"]]],
+    inputs: Inputs,
     dataset: Dataset,
     split: str,
     batch_size: int,
-) -> Predictions:
-    """Logits of every image of `split`, in the order of the split."""
+) -> list[Predictions]:
+    """Logits of every image of `split`, in the order of the split, by each of `networks`, from one pass over its images."""
     rows = dataset.splits[split]
     padded = batches(rows, batch_size)
-    images = feed.batches([part for part, _ in padded])
-    parts = [np.asarray(forward(parameters, stats, seen))[:counted] for (_, counted), seen in zip(padded, images, strict=True)]
-    return Predictions(dataset.ids[rows], dataset.groups[rows], dataset.labels[rows], np.concatenate(parts))
+    parts: list[list[np.ndarray]] = [[] for _ in networks]
+    for (_, counted), x in zip(padded, inputs.plain([part for part, _ in padded]), strict=True):
+        for answers, network in zip(parts, networks, strict=True):
+            answers.append(np.asarray(network(x))[:counted])
+    shown = dataset.ids[rows], dataset.groups[rows], dataset.labels[rows]
+    return [Predictions(*shown, np.concatenate(answers)) for answers in parts]

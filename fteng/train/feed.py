@@ -1,13 +1,13 @@
-"""Where batches come from: the prepared array, on the device as a whole when it fits, else read ahead from its memory map."""
+"""Where batches come from: an array, on the device as a whole when it fits, else read ahead from its memory map."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Array, Int, Shaped, UInt8
 
 # Share of the device's free memory that the images may take; the rest is for activations.
 _SHARE_OF_DEVICE = 0.25
@@ -28,43 +28,59 @@ class Plan(Protocol):
 
 
 class Feed(NamedTuple):
-    """take: from rows to their images on the device; batches: the same for each batch of a plan, read ahead where images are
-    streamed; where: one line that says how. Both give the same bits from either place."""
+    """take: from rows to their items on the device; batches: the same for each batch of a plan, read ahead where they are streamed;
+    where: one line that says how. Items are images or activations; wherever they lie, they come as the same bits."""
 
-    take: Callable[[Int[np.ndarray, "b"]], UInt8[Array, "b h w 3"]]
-    batches: Callable[[Plan], Iterator[UInt8[Array, "b h w 3"]]]
+    take: Callable[[Int[np.ndarray, "b"]], Array]
+    batches: Callable[[Plan], Iterator[Array]]
     where: str
 
 
 def make_feed(images: UInt8[np.ndarray, "n h w 3"]) -> Feed:
-    """A feed of images."""
+    """A feed of images: on the device as a whole where they fit."""
     budget = _budget_bytes()
     if images.nbytes > budget:
-        return _streamed(
-            images, f"{images.nbytes >> 20} MiB of images, streamed from disk (budget on the device: {budget >> 20} MiB)"
-        )
-    whole = jnp.asarray(images)
+        where = f"{images.nbytes >> 20} MiB of images, streamed from disk (budget on the device: {budget >> 20} MiB)"
+        return streamed(images, where)
+    return on_device(images, f"{images.nbytes >> 20} MiB of images on the device as a whole")
+
+
+def on_device(items: Shaped[np.ndarray, "n *shape"], where: str) -> Feed:
+    """A feed whose items lie on the device."""
+    whole = jnp.asarray(items)
     gather = jax.jit(lambda rows: jnp.take(whole, rows, axis=0))
 
-    def take(rows: Int[np.ndarray, "b"]) -> UInt8[Array, "b h w 3"]:
+    def take(rows: Int[np.ndarray, "b"]) -> Array:
         return gather(rows.astype(np.int32))
 
-    def batches(plan: Plan) -> Iterator[UInt8[Array, "b h w 3"]]:
+    def batches(plan: Plan) -> Iterator[Array]:
         return (take(plan[index]) for index in range(len(plan)))
 
-    return Feed(take, batches, f"{images.nbytes >> 20} MiB of images on the device as a whole")
+    return Feed(take, batches, where)
 
 
-def _streamed(images: UInt8[np.ndarray, "n h w 3"], where: str) -> Feed:
+def in_memory(items: Shaped[np.ndarray, "n *shape"], where: str) -> Feed:
+    """A feed for a CPU, whose device is the host's memory: nothing to send, nothing to read ahead."""
+
+    def take(rows: Int[np.ndarray, "b"]) -> Array:
+        return jax.device_put(np.take(items, rows, axis=0))
+
+    def batches(plan: Plan) -> Iterator[Array]:
+        return (take(plan[index]) for index in range(len(plan)))
+
+    return Feed(take, batches, where)
+
+
+def streamed(items: Shaped[np.ndarray, "n *shape"], where: str) -> Feed:
     """Grain's threads copy rows out of the memory map and on to the device while the step before runs; processes would have to
     send every batch, and there is nothing left to compute."""
-    plain = np.asarray(images)
+    plain = np.asarray(items)
 
-    def take(rows: Int[np.ndarray, "b"]) -> UInt8[Array, "b h w 3"]:
+    def take(rows: Int[np.ndarray, "b"]) -> Array:
         # Unlike an index in brackets, np.take lets other threads run while pages come in.
         return jax.device_put(np.take(plain, rows, axis=0))
 
-    def batches(plan: Plan) -> Iterator[UInt8[Array, "b h w 3"]]:
+    def batches(plan: Plan) -> Iterator[Array]:
         # Takes seconds, which only a streamed study should pay.
         import grain
 
@@ -78,11 +94,29 @@ def _streamed(images: UInt8[np.ndarray, "n h w 3"], where: str) -> Feed:
     return Feed(take, batches, where)
 
 
-class TrainingRows:
-    """A plan: the rows of each step of a training from step `start` on, whole batches, each epoch in its own order.
+class Batch(NamedTuple):
+    """What one step of training sees: rows of the data set, and which augmented view of each."""
 
-    rows: (n,) of the training images; labels: (n,) of each of them. Nothing but its arguments decides what a step sees, so a
-    resumed trial sees what an undisturbed one does.
+    rows: Int[np.ndarray, "b"]
+    views: Int[np.ndarray, "b"]
+
+
+class Inputs(NamedTuple):
+    """What the trials of one entry take. train: (rows of every step, seed) -> their activations, step by step; plain: the same of
+    batches of rows as they are, not augmented; cached: whether training reads them from a cache."""
+
+    train: "Callable[[TrainingRows, int], Iterator[Array]]"
+    plain: Callable[[Sequence[Int[np.ndarray, "b"]]], Iterator[Array]]
+    cached: bool
+
+
+class TrainingRows:
+    """The batch of each step of a training from step `start` up to `stop` (default: its end): whole batches, each epoch in its own
+    order.
+
+    rows: (n,) of the training images; labels: (n,) of each of them; views: how many augmented views an image has, which take
+    turns from epoch to epoch (0: a fresh one at every step). Nothing but its arguments decides what a step sees, so a resumed
+    trial sees what an undisturbed one does.
     """
 
     def __init__(
@@ -94,11 +128,13 @@ class TrainingRows:
         epochs: int,
         seed: int,
         balanced: bool,
+        views: int = 1,
         start: int = 0,
+        stop: int | None = None,
     ) -> None:
-        self._rows, self._batch, self._start = rows, batch, start
+        self._rows, self._batch, self._views, self._start = rows, batch, views, start
         self._per_epoch = len(rows) // batch
-        self._steps = self._per_epoch * epochs
+        self._steps = self._per_epoch * epochs if stop is None else stop
 
         def order(epoch: int) -> Int[np.ndarray, "n"]:
             return epoch_order(labels, seed=seed, epoch=epoch, balanced=balanced)
@@ -109,11 +145,26 @@ class TrainingRows:
     def __len__(self) -> int:
         return self._steps - self._start
 
-    def __getitem__(self, index: int, /) -> Int[np.ndarray, "b"]:
+    def __getitem__(self, index: int, /) -> Batch:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        epoch, place = divmod(self._start + index, self._per_epoch)
-        return self._rows[self._order(epoch)[place * self._batch : (place + 1) * self._batch]]
+        step = self._start + index
+        epoch, place = divmod(step, self._per_epoch)
+        rows = self._rows[self._order(epoch)[place * self._batch : (place + 1) * self._batch]]
+        return Batch(rows, np.full(len(rows), epoch % self._views if self._views else step))
+
+
+class Picked:
+    """A plan made of another one batch by batch, when asked; so a reader ahead needs no list of a whole training."""
+
+    def __init__(self, batches: TrainingRows, pick: Callable[[Batch], Int[np.ndarray, "b"]]) -> None:
+        self._batches, self._pick = batches, pick
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int, /) -> Int[np.ndarray, "b"]:
+        return self._pick(self._batches[index])
 
 
 def epoch_order(labels: Int[np.ndarray, "n"], *, seed: int, epoch: int, balanced: bool = False) -> Int[np.ndarray, "n"]:

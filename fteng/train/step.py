@@ -1,7 +1,8 @@
-"""The compiled train step of one freeze plan: forward through the frozen prefix, backward through the trained suffix only.
+"""The compiled train step of one freeze plan: from the activations where the trial enters the network to the next state.
 
-What makes frozen cheap (and keeps it so) is that gradients are taken with respect to the trainable tree alone and the prefix runs
-outside the differentiated function. A norm over all gradients, logged once, would bring the whole backward pass back.
+What makes frozen cheap (and keeps it so) is that gradients are taken with respect to the trainable tree alone and that frozen
+leading stages are not in the step: their outputs are its input. A norm over all gradients, logged once, would bring the whole
+backward pass back.
 """
 
 import time
@@ -12,15 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Float32, Int32, Key, UInt8
+from jaxtyping import Array, Float, Float32, Int32, Key
 
 from fteng.backbones.backbone import Backbone, BatchNormMode
 from fteng.backbones.flops import StageFlops, total_flops
 from fteng.config import TrainConfig
-from fteng.data.augment import augment, mixup
+from fteng.data.augment import mixup
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan
+from fteng.train.entry import Entry
 from fteng.trials import Variant
 
 Tree = Any
@@ -50,15 +52,20 @@ class Frozen(NamedTuple):
 class Program(NamedTuple):
     """One compiled step, shared by all trials of one plan and shape.
 
-    run(state, frozen, images (b, h, w, 3) uint8, labels (b,) int32, rates (stages + 1,), key) -> state, the state donated.
-    flops: of one call, as XLA counts the compiled program; expected_flops: of the forward pass up to the tap, the backward pass of
-    what lies behind the boundary, head and optimizer, as XLA counts each part lowered alone; compile_seconds: tracing and compiling
-    `run`.
+    run(state, frozen, x, labels (b,) int32, rates (stages + 1,), key) -> state, the state donated; x: activations at `entry`.
+    flops: of one call, as XLA counts the compiled program; expected_flops: of the forward pass from the entry to the tap, the
+    backward pass of what lies behind the boundary, head and optimizer, as XLA counts each part lowered alone; prefix_flops: of the
+    stages before the entry, for as many images, whoever ran them; state_bytes: of a trial's own state; temporary_bytes: what a call
+    needs beside its arguments; compile_seconds: tracing and compiling `run`.
     """
 
     run: Callable[..., TrainState]
+    entry: Entry
     flops: float
     expected_flops: float
+    prefix_flops: float
+    state_bytes: int
+    temporary_bytes: int
     compile_seconds: float
 
 
@@ -113,6 +120,7 @@ def make_step(
     plan: FreezePlan,
     mask: Parameters,
     modes: Sequence[BatchNormMode],
+    entry: Entry,
     recipe: TrainConfig,
     shares: Float[np.ndarray, "classes"],
 ) -> Callable[..., TrainState]:
@@ -123,13 +131,12 @@ def make_step(
     def step(
         state: TrainState,
         frozen: Frozen,
-        images: UInt8[Array, "b h w 3"],
+        x: Float[Array, "b *place c"],
         labels: Int32[Array, "b"],
         rates: Float32[Array, "parts"],
         key: Key[Array, ""],
     ) -> TrainState:
-        augment_key, mixup_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
-        x = backbone.preprocess.apply(augment(augment_key, images, recipe.augment))
+        mixup_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
         targets = optax.smooth_labels(jax.nn.one_hot(labels, len(shares)), recipe.label_smoothing)
         if recipe.mixup:
             x, targets = mixup(mixup_key, x, targets, recipe.mixup)
@@ -137,6 +144,7 @@ def make_step(
             frozen.parameters.stages,
             _whole_stats(state.stats, frozen.stats),
             x,
+            start=entry.stage,
             stop=boundary,
             modes=modes,
             momentum=recipe.bn_momentum,
@@ -154,7 +162,7 @@ def make_step(
                 momentum=recipe.bn_momentum,
                 key=dropout_key,
             )
-            logits = head_logits(parameters.head, backbone.pool(y))
+            logits = head_logits(parameters.head, y if entry.pooled else backbone.pool(y))
             return balanced_loss(logits, targets, shares, recipe.balance), new_stats
 
         (loss, new_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.trainable)
@@ -201,7 +209,10 @@ class Lowered(NamedTuple):
     """A traced step, ready to compile: `compile_step` may run in any thread, tracing may not."""
 
     program: jax.stages.Lowered
+    entry: Entry
     expected_flops: float
+    prefix_flops: float
+    state_bytes: int
     trace_seconds: float
 
 
@@ -210,6 +221,7 @@ def lower_step(
     plan: FreezePlan,
     mask: Parameters,
     modes: Sequence[BatchNormMode],
+    entry: Entry,
     recipe: TrainConfig,
     shares: Float[np.ndarray, "classes"],
     flops: StageFlops,
@@ -217,19 +229,23 @@ def lower_step(
 ) -> Lowered:
     """Trace the step for the shapes of `arguments` (those of `Program.run`); shares: of the training images."""
     started = time.perf_counter()
-    step = make_step(backbone, plan, mask, modes, recipe, shares)
+    step = make_step(backbone, plan, mask, modes, entry, recipe, shares)
     lowered = jax.jit(step, donate_argnums=0).lower(*arguments)
-    state, _, images = arguments[:3]
-    expected = len(images) * _expected_flops(plan, flops, state.trainable.head["kernel"].size) + _update_flops(mask, recipe, state)
-    return Lowered(lowered, expected, time.perf_counter() - started)
+    state, _, x = arguments[:3]
+    images, head = x.shape[0], state.trainable.head["kernel"].size
+    expected = images * step_flops(plan, entry, flops, head) + _update_flops(mask, recipe, state)
+    before = images * sum(flops.forward[: entry.stage])
+    return Lowered(lowered, entry, expected, before, partition.size_bytes(state), time.perf_counter() - started)
 
 
-def _expected_flops(plan: FreezePlan, flops: StageFlops, head: int) -> float:
-    """Of one image. head: scalars in its kernel; it is used twice, for logits and its gradient, and thrice where stages train."""
+def step_flops(plan: FreezePlan, entry: Entry, flops: StageFlops, head: int) -> float:
+    """Of one image, optimizer left out. head: scalars in its kernel; it is used twice, for logits and its gradient, and thrice
+    where stages train."""
     end, boundary = len(plan.stages), plan.boundary
+    frozen = sum(flops.forward[entry.stage : boundary])
     if boundary == end:
-        return sum(flops.forward[:end]) + 4.0 * head
-    return sum(flops.forward[:boundary]) + flops.first[boundary] + sum(flops.trained[boundary + 1 : end]) + 6.0 * head
+        return frozen + 4.0 * head
+    return frozen + flops.first[boundary] + sum(flops.trained[boundary + 1 : end]) + 6.0 * head
 
 
 def _update_flops(mask: Parameters, recipe: TrainConfig, state: TrainState) -> float:
@@ -244,4 +260,14 @@ def compile_step(lowered: Lowered) -> Program:
     started = time.perf_counter()
     compiled = lowered.program.compile()
     seconds = lowered.trace_seconds + time.perf_counter() - started
-    return Program(compiled, total_flops(compiled.cost_analysis()), lowered.expected_flops, seconds)
+    memory = compiled.memory_analysis()
+    return Program(
+        compiled,
+        lowered.entry,
+        total_flops(compiled.cost_analysis()),
+        lowered.expected_flops,
+        lowered.prefix_flops,
+        lowered.state_bytes,
+        0 if memory is None else memory.temp_size_in_bytes,
+        seconds,
+    )

@@ -1,16 +1,15 @@
-"""One trial from start, or from its last checkpoint, to its result on disk."""
+"""One trial: begun at its start, or at its last checkpoint, and ended with its result on disk. What is between is `population`."""
 
 import json
 import math
 import shutil
-import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float32
 
 from fteng import paths
 from fteng.analysis.metrics import evaluate
@@ -22,8 +21,7 @@ from fteng.paths import TrialPaths
 from fteng.results import Predictions, write_predictions
 from fteng.train.audit import audit_trial, check_compilations
 from fteng.train.checkpoint import Checkpoints, save_final
-from fteng.train.evaluate import Forward, predict
-from fteng.train.feed import Feed, TrainingRows
+from fteng.train.evaluate import Forward
 from fteng.train.rates import rate_factors, stage_factors
 from fteng.train.step import Frozen, Program, TrainState, batch_norm_modes, initial_state, whole
 from fteng.trials import TrialSpec
@@ -41,7 +39,6 @@ class Bench(NamedTuple):
     """
 
     dataset: Dataset
-    feed: Feed
     recipe: TrainConfig
     should_stop: Callable[[], bool]
     compilations: Callable[[], int]
@@ -63,14 +60,40 @@ class Start(NamedTuple):
     source: tuple[tuple[Any, ...], tuple[Any, ...]]
 
 
-class Ending(NamedTuple):
-    """How training ended: the state, seconds of its steps over all its lives (evaluation and compilation left out), how many of
-    them it waited for images, and the step at which the loss was lost, if it was."""
+@dataclass(slots=True)
+class Running:
+    """A trial between two steps.
 
+    rates: (steps, stages + 1); seconds: of its steps over all its lives, evaluation and compilation left out, with its share of
+    what it did together with others; waited: how many of them it waited for its input; predicted_seconds: what `seconds` was
+    expected to be at the end; lost_at: the step at which its loss was found to be lost.
+    """
+
+    spec: TrialSpec
+    start: Start
+    program: Program
+    forward: Forward
+    where: TrialPaths
+    checkpoints: Checkpoints
     state: TrainState
+    frozen: Frozen
+    rates: Float32[np.ndarray, "steps parts"]
+    step: int
     seconds: float
     waited: float
-    diverged_at: int | None
+    compiled_before: int
+    predicted_seconds: float
+    lost_at: int | None = None
+
+    @property
+    def network(self) -> tuple[Parameters, tuple[Any, ...]]:
+        """(parameters, statistics) as they stand."""
+        return whole(self.state, self.frozen)
+
+    def save(self, per_epoch: int) -> None:
+        """A checkpoint, written in the background."""
+        position = {"seed": self.spec.seed, "epoch": self.step // per_epoch, "seconds": self.seconds, "waited": self.waited}
+        self.checkpoints.save(self.step, self.state, position)
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -84,134 +107,93 @@ def class_shares(dataset: Dataset) -> np.ndarray:
     return counts / counts.sum()
 
 
-def run_trial(
-    bench: Bench,
-    start: Start,
-    spec: TrialSpec,
-    program: Program,
-    forward: Forward,
-    where: TrialPaths,
-    on_step: Callable[[int], None],
-    *,
-    first_of_shape: bool,
-) -> dict[str, Any]:
-    """Train, judge, audit, and write the trial's files, result.json last. Returns the result.
+def batch_of(bench: Bench) -> int:
+    """Images a step."""
+    return min(bench.recipe.batch_size, len(bench.dataset.splits["train"]))
 
-    first_of_shape: no trial of this plan ran in this process yet, so small programs around the step may still be compiled.
-    Raises Interrupted after the state was saved, UserError when the disk is full.
-    """
+
+def total_steps(bench: Bench) -> int:
+    """Of a whole trial."""
+    return bench.recipe.epochs * steps_per_epoch(len(bench.dataset.splits["train"]), bench.recipe.batch_size)
+
+
+def begin(
+    bench: Bench, start: Start, spec: TrialSpec, program: Program, forward: Forward, where: TrialPaths, predicted_seconds: float
+) -> Running:
+    """The trial at its start, or where its last whole checkpoint left it. Raises UserError if that continues something else."""
     end, compiled_before = len(spec.plan.stages), bench.compilations()
-    head, modes = start.heads[spec.plan.tap], batch_norm_modes(spec.plan, spec.variant)
-    before = (Parameters(start.stages[:end], head), start.stats[:end])
+    modes, total = batch_norm_modes(spec.plan, spec.variant), total_steps(bench)
+    before = (Parameters(start.stages[:end], start.heads[spec.plan.tap]), start.stats[:end])
     mask = partition.trainable_mask(spec.plan, before[0])
     state, frozen = initial_state(*before, mask, modes, bench.recipe)
     where.root.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(where.running, start.name)
+    rates = np.float32(spec.learning_rate) * rate_factors(bench.recipe, total)[:, None]
+    rates = rates * stage_factors(spec.plan, spec.variant, total)
+    running = Running(
+        spec, start, program, forward, where, checkpoints, state, frozen, rates, 0, 0.0, 0.0, compiled_before, predicted_seconds
+    )
+    if (restored := checkpoints.restore(state, bench.say)) is not None:
+        running.state, running.step = restored.state, int(restored.state.step)
+        running.seconds, running.waited = restored.position["seconds"], restored.position["waited"]
+    _cut_metrics(where.metrics, running.step)
+    return running
 
-    def judge(state: TrainState, split: str) -> Predictions:
-        return predict(forward, *whole(state, frozen), bench.feed, bench.dataset, split, bench.recipe.batch_size)
 
-    try:
-        ending = _train(bench, spec, program, state, frozen, checkpoints, where, judge, on_step)
-    finally:
-        checkpoints.close()
-    result = spec.record() | {"steps": int(ending.state.step), "cost": _cost(bench, program, ending)}
-    result |= {"provenance": bench.provenance}
-    if ending.diverged_at is None:
-        predictions = {split: judge(ending.state, split) for split in ("val", "test")}
-        source = (Parameters(start.source[0][:end], head), start.source[1][:end])
-        checks = audit_trial(spec, bench.recipe, program, source, whole(ending.state, frozen), ending.state.optimizer)
-        checks.append(check_compilations(bench.compilations() - compiled_before, first_of_shape))
+def end(
+    bench: Bench, running: Running, predictions: Mapping[str, Predictions], *, first_of_shape: bool, stopped: str = ""
+) -> dict[str, Any]:
+    """Audit, and write the trial's files, result.json last. Returns the result.
+
+    predictions: of val and test, not looked at where the loss was lost; of a trial that was stopped, of val alone. stopped: why,
+    empty for one that went to its end; its checkpoint stays. first_of_shape: no trial of this plan ran in this process yet, so
+    small programs around the step may still be compiled. Raises UserError when the disk is full.
+    """
+    spec, where, state = running.spec, running.where, running.state
+    if stopped:
+        # Who changes their mind goes on from here.
+        running.save(steps_per_epoch(len(bench.dataset.splits["train"]), bench.recipe.batch_size))
+    running.checkpoints.close()
+    result = spec.record() | {"steps": running.step, "cost": _cost(bench, running), "provenance": bench.provenance}
+    if running.lost_at is None:
+        stages = len(spec.plan.stages)
+        source = (
+            Parameters(running.start.source[0][:stages], running.start.heads[spec.plan.tap]),
+            running.start.source[1][:stages],
+        )
+        checks = audit_trial(spec, bench.recipe, running.program, source, running.network, state.optimizer)
+        checks.append(check_compilations(bench.compilations() - running.compiled_before, first_of_shape))
         broken = [f"{check.check}: {check.detail}" for check in checks if check.passed is False and check.fatal]
         paths.write_by(where.predictions, lambda path: write_predictions(path, predictions))
-        save_final(where.final, {"trainable": ending.state.trainable, "stats": ending.state.stats})
-        result |= {split: evaluate(answers) for split, answers in predictions.items()}
+        if not stopped:
+            save_final(where.final, {"trainable": state.trainable, "stats": state.stats})
+        result |= {"val": {}, "test": {}} | {split: evaluate(answers) for split, answers in predictions.items()}
         result |= {"audit": [check.record() for check in checks]}
-        result |= {"status": "failed" if broken else "done", "note": "; ".join(broken)}
+        status = "failed" if broken else "stopped" if stopped else "done"
+        result |= {"status": status, "note": "; ".join(broken) or stopped}
     else:
         result |= {"val": {}, "test": {}, "audit": []}
-        result |= {
-            "status": "diverged",
-            "note": f"the loss was not finite in the epoch that ended at step {ending.diverged_at}",
-        }
+        result |= {"status": "diverged", "note": f"the loss was not finite in the epoch that ended at step {running.lost_at}"}
     paths.write_json(where.result, result)
-    # Only now: until the result stood, a killed run would have needed them.
-    shutil.rmtree(where.running)
+    if not stopped:
+        # Only now: until the result stood, a killed run would have needed them.
+        shutil.rmtree(where.running)
     return result
 
 
-def _cost(bench: Bench, program: Program, ending: Ending) -> dict[str, float]:
+def _cost(bench: Bench, running: Running) -> dict[str, float]:
+    program, batch = running.program, batch_of(bench)
     return {
-        "seconds": ending.seconds,
-        "data_wait_seconds": ending.waited,
-        "examples_per_second": int(ending.state.step) * _batch(bench) / ending.seconds,
-        "flops_per_example": program.flops / _batch(bench),
-        "optimizer_bytes": partition.size_bytes(ending.state.optimizer),
-        "trainable_parameters": partition.count(ending.state.trainable),
+        "seconds": running.seconds,
+        "predicted_seconds": running.predicted_seconds * running.step / total_steps(bench),
+        "data_wait_seconds": running.waited,
+        "examples_per_second": running.step * batch / running.seconds if running.seconds else 0.0,
+        # Of the depth by itself: the frozen prefix counts, though others may have shared it.
+        "flops_per_example": (program.prefix_flops + program.flops) / batch,
+        "optimizer_bytes": partition.size_bytes(running.state.optimizer),
+        "trainable_parameters": partition.count(running.state.trainable),
         "compile_seconds": program.compile_seconds,
     }
-
-
-def _train(
-    bench: Bench,
-    spec: TrialSpec,
-    program: Program,
-    state: TrainState,
-    frozen: Frozen,
-    checkpoints: Checkpoints,
-    where: TrialPaths,
-    judge: Callable[[TrainState, str], Predictions],
-    on_step: Callable[[int], None],
-) -> Ending:
-    """The loop: batches by (seed, epoch), an evaluation on val at the end of each epoch, a checkpoint every so many steps."""
-    recipe, rows = bench.recipe, bench.dataset.splits["train"]
-    batch, per_epoch = _batch(bench), steps_per_epoch(len(rows), recipe.batch_size)
-    total = per_epoch * recipe.epochs
-    earlier, waited, step = 0.0, 0.0, 0
-    if (restored := checkpoints.restore(state, bench.say)) is not None:
-        state, earlier, step = restored.state, restored.position["seconds"], int(restored.state.step)
-        waited = restored.position["waited"]
-    _cut_metrics(where.metrics, step)
-    rates = np.float32(spec.learning_rate) * rate_factors(recipe, total)[:, None]
-    rates, key = rates * stage_factors(spec.plan, spec.variant, total), jax.random.key(spec.seed)
-    labels = bench.dataset.labels.astype(np.int32)
-    balanced = recipe.balance == "sampling"
-    plan = TrainingRows(rows, labels[rows], batch=batch, epochs=recipe.epochs, seed=spec.seed, balanced=balanced, start=step)
-    coming = bench.feed.batches(plan)
-    started, judging = time.perf_counter(), 0.0
-
-    def seconds() -> float:
-        return earlier + time.perf_counter() - started - judging
-
-    for chosen in (plan[index] for index in range(len(plan))):
-        before_waiting = time.perf_counter()
-        images = next(coming)
-        waited += time.perf_counter() - before_waiting
-        state = program.run(state, frozen, images, jnp.asarray(labels[chosen]), jnp.asarray(rates[step]), key)
-        step += 1
-        on_step(step)
-        if step % per_epoch == 0:
-            loss = float(state.loss_sum) / per_epoch
-            if not math.isfinite(loss):
-                return Ending(state, seconds(), waited, step)
-            before_judging = time.perf_counter()
-            line = {"step": step, "epoch": step // per_epoch, "loss": loss, "val": evaluate(judge(state, "val"))}
-            judging += time.perf_counter() - before_judging
-            with where.metrics.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, allow_nan=False) + "\n")
-            state = state._replace(loss_sum=jnp.float32(0.0))
-        stop = bench.should_stop()
-        if step < total and (stop or step % recipe.checkpoint_every == 0):
-            checkpoints.save(step, state, {"seed": spec.seed, "epoch": step // per_epoch, "seconds": seconds(), "waited": waited})
-        if step < total and stop:
-            checkpoints.wait()
-            raise Interrupted(f"{spec.id} at step {step} of {total}")
-    jax.block_until_ready(state)
-    return Ending(state, seconds(), waited, None)
-
-
-def _batch(bench: Bench) -> int:
-    return min(bench.recipe.batch_size, len(bench.dataset.splits["train"]))
 
 
 def _cut_metrics(path: Path, step: int) -> None:

@@ -14,11 +14,15 @@ from fteng.data.prepare import prepare
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan, prefix_plan
+from fteng.prefix import cache
+from fteng.prefix.walk import Walk
 from fteng.train.compilations import count_compilations
+from fteng.train.entry import Entry, entry_of
 from fteng.train.evaluate import make_forward
 from fteng.train.feed import make_feed
+from fteng.train.population import advance, judge
 from fteng.train.step import batch_norm_modes, compile_step, initial_state, lower_step
-from fteng.train.trial import Bench, Start, class_shares, run_trial
+from fteng.train.trial import Bench, Start, begin, class_shares, end, total_steps
 from fteng.trials import TrialSpec, Variant, study_context
 
 USUAL = Variant()
@@ -27,10 +31,12 @@ USUAL = Variant()
 class Lab(NamedTuple):
     backbone: Any
     bench: Bench
+    feed: Any
     start: Start
     config: Config
-    forward: Any
     flops: Any
+    forwards: dict[Any, Any]
+    inputs: dict[Any, Any]
 
     @property
     def head(self):
@@ -44,27 +50,40 @@ class Lab(NamedTuple):
         parameters = Parameters(self.start.stages[:end], self.head if head is None else head)
         mask = partition.trainable_mask(plan, parameters)
         state, frozen = initial_state(parameters, self.start.stats[:end], mask, modes, recipe)
-        rows = self.bench.dataset.splits["train"][: recipe.batch_size]
-        images, labels = self.bench.feed.take(rows), jnp.asarray(self.bench.dataset.labels[rows].astype(np.int32))
-        shares = class_shares(self.bench.dataset)
-        arguments = (state, frozen, images, labels, jnp.zeros(end + 1), jax.random.key(0))
-        return compile_step(lower_step(self.backbone, plan, mask, modes, recipe, shares, self.flops, arguments))
+        entry, size = entry_of(plan, variant, recipe), recipe.batch_size
+        x = Walk(self.backbone, recipe, [entry]).shapes(self.start, self.config.data.image_size, size)[entry]
+        shares, labels = class_shares(self.bench.dataset), jax.ShapeDtypeStruct((size,), np.int32)
+        arguments = (state, frozen, x, labels, jnp.zeros(end + 1), jax.random.key(0))
+        return compile_step(lower_step(self.backbone, plan, mask, modes, entry, recipe, shares, self.flops, arguments))
 
     def spec(self, plan: FreezePlan, rate=1e-3, seed=0, variant=USUAL) -> TrialSpec:
         return TrialSpec(plan, variant, rate, seed, study_context(self.config, weights_digest="w", data_digest="d", preprocess={}))
 
-    def run(self, spec, program, where, *, bench=None, head=None, on_step=lambda _: None, first=True):
+    def recomputed(self, entry: Entry):
+        """What trials of an entry take; made once, as in a study."""
+        if (entry, self.feed.where) not in self.inputs:
+            recipe = self.bench.recipe
+            layout = cache.make_layout(self.bench.dataset, bool(recipe.augment), recipe.views)
+            walk = Walk(self.backbone, recipe, [entry])
+            ground = cache.Ground(walk, self.start, self.bench.dataset, self.feed, layout, recipe.batch_size, {})
+            self.inputs[entry, self.feed.where] = cache.inputs_at(ground, {}, entry)
+        return self.inputs[entry, self.feed.where]
+
+    def begin(self, spec, program, where, *, bench=None, head=None):
         start = self.start if head is None else self.start._replace(heads={spec.plan.tap: head})
-        return run_trial(
-            bench or self.bench,
-            start,
-            spec,
-            program,
-            self.forward,
-            where,
-            on_step,
-            first_of_shape=first,
-        )
+        key = program.entry, len(spec.plan.stages)
+        forward = self.forwards.setdefault(key, make_forward(self.backbone, *key))
+        return begin(bench or self.bench, start, spec, program, forward, where, 1.0)
+
+    def run(self, spec, program, where, *, bench=None, head=None, on_step=lambda _: None, first=True):
+        """A trial alone. on_step: told the number of each step."""
+        bench = bench or self.bench
+        member = self.begin(spec, program, where, bench=bench, head=head)
+        inputs = self.recomputed(program.entry)
+        advance(bench, [member], inputs, total_steps(bench), lambda live: on_step(live[0].step))
+        sound = [member] if member.lost_at is None else []
+        answers = {split: found[0] for split in ("val", "test") if (found := judge(bench, sound, inputs, split))}
+        return end(bench, member, answers, first_of_shape=first)
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +97,6 @@ def lab() -> Lab:
     name = {"backbone": backbone.name, "weights": weights.digest}
     bench = Bench(
         dataset,
-        make_feed(dataset.images),
         config.train,
         lambda: False,
         count_compilations(),
@@ -88,7 +106,8 @@ def lab() -> Lab:
     rng = np.random.default_rng(0)
     head = {"kernel": jnp.asarray(rng.normal(0, 0.01, (1280, 10)), jnp.float32), "bias": jnp.zeros(10)}
     start = Start(weights.params, weights.stats, {"conv_head": head}, name, (weights.params, weights.stats))
-    return Lab(backbone, bench, start, config, make_forward(backbone, 18), stage_flops(backbone, weights, 32, 32, lowest=0))
+    flops = stage_flops(backbone, weights, 32, 32, lowest=0)
+    return Lab(backbone, bench, make_feed(dataset.images), start, config, flops, {}, {})
 
 
 @pytest.fixture(scope="session")

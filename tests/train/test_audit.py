@@ -1,5 +1,7 @@
 """Each check of the audit goes red when what it guards is broken."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -60,22 +62,22 @@ def test_optimizer_state_of_frozen_leaves(lab, deep_plan, deep_program, whole):
 
 
 def test_gradients_through_the_frozen_prefix_cost_flops(lab, deep_plan, deep_program, monkeypatch):
-    """What one logged norm over all gradients does: the whole backward pass is back."""
+    """What one logged norm over all gradients does: the whole backward pass is back, here of a step that has its prefix in it."""
 
-    def make_wasteful(backbone, plan, mask, modes, recipe, shares):
-        lean = step_before(backbone, plan, mask, modes, recipe, shares)
+    def make_wasteful(backbone, plan, mask, modes, entry, recipe, shares):
+        lean = step_before(backbone, plan, mask, modes, entry, recipe, shares)
 
-        def run(state, frozen, images, labels, rates, key):
+        def run(state, frozen, x, labels, rates, key):
             parameters, stats = step.whole(state, frozen)
 
             def loss_of(everything):
-                y, _ = backbone.apply(everything.stages, stats, backbone.preprocess.apply(images), stop=len(modes), modes=modes)
+                y, _ = backbone.apply(everything.stages, stats, x, start=entry.stage, stop=len(modes), modes=modes)
                 return optax.softmax_cross_entropy_with_integer_labels(
                     head_logits(everything.head, backbone.pool(y)), labels
                 ).mean()
 
             norm = optax.tree.norm(jax.grad(loss_of)(parameters))
-            after = lean(state, frozen, images, labels, rates, key)
+            after = lean(state, frozen, x, labels, rates, key)
             return after._replace(loss_sum=after.loss_sum + 0 * norm)
 
         return run
@@ -86,6 +88,7 @@ def test_gradients_through_the_frozen_prefix_cost_flops(lab, deep_plan, deep_pro
     # A short network, which compiles soon: five stages, the last one tuned.
     head = {"kernel": jnp.zeros((lab.backbone.channels[4], 10)), "bias": jnp.zeros(10)}
     plan = prefix_plan(lab.backbone.stages[:5], 4)
-    check = audit.check_flops(plan, lab.program(plan, head=head))
+    mixed = dataclasses.replace(lab.bench.recipe, mixup=0.2)
+    check = audit.check_flops(plan, lab.program(plan, recipe=mixed, head=head))
     assert check.passed is False
     assert check.value > 1.2

@@ -1,0 +1,60 @@
+"""What the model sees in a batch of images: the features its head reads, and its logits."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int, UInt8
+
+from fteng.model import Model
+from fteng.predict.views import View
+
+
+class Seen(NamedTuple):
+    """features: of the tap, mean over the views; logits: of the head. Both still on their way while the device works."""
+
+    features: Float[Array, "b features"]
+    logits: Float[Array, "b classes"]
+
+
+See = Callable[[UInt8[np.ndarray, "b side side 3"]], Seen]
+
+
+def make_see(model: Model, views: Sequence[View]) -> See:
+    """From images to what the model sees in them. The head is linear, so mean features give mean logits."""
+    backbone, end = model.backbone, len(model.plan.stages)
+
+    def tapped(stages: Any, stats: Any, images: UInt8[Array, "b side side 3"]) -> Float[Array, "b features"]:
+        y, _ = backbone.apply(stages, stats, backbone.preprocess.apply(images), stop=end)
+        return backbone.pool(y)
+
+    def judged(head: Any, parts: list[Float[Array, "b features"]]) -> Seen:
+        features = sum(parts[1:], parts[0]) / len(parts)
+        return Seen(features, features @ head["kernel"] + head["bias"])
+
+    run, judge = jax.jit(tapped), jax.jit(judged)
+
+    def see(images: UInt8[np.ndarray, "b side side 3"]) -> Seen:
+        parts = [run(model.parameters.stages, model.stats, np.ascontiguousarray(view(images))) for view in views]
+        return judge(model.parameters.head, parts)
+
+    return see
+
+
+def see_rows(
+    images: UInt8[np.ndarray, "n side side 3"],
+    rows: Int[np.ndarray, "m"],
+    see: See,
+    size: int,
+    on_images: Callable[[int], None],
+) -> tuple[Float32[np.ndarray, "m features"], Float32[np.ndarray, "m classes"]]:
+    """(features, logits) of these rows, in batches of one shape. on_images(k): k more are through."""
+    parts: list[Seen] = []
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        padded = np.pad(part, (0, size - len(part)), mode="edge")
+        seen = see(np.asarray(images[padded]))
+        parts.append(Seen(*(np.asarray(values)[: len(part)] for values in seen)))  # pyright: ignore[reportArgumentType]
+        on_images(len(part))
+    return np.concatenate([part.features for part in parts]), np.concatenate([part.logits for part in parts])

@@ -1,0 +1,260 @@
+"""The activations of one start at the entries that are kept: filled in one walk over the images, read by row and view."""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Int, Shaped
+from numpy.lib.format import open_memmap
+
+from fteng import paths
+from fteng.data.prepare import Dataset
+from fteng.errors import UserError
+from fteng.prefix.budget import Choice
+from fteng.prefix.walk import Walk, as_float32, rounding
+from fteng.train.entry import Entry
+from fteng.train.evaluate import batches
+from fteng.train.feed import Feed, Inputs, Picked, TrainingRows, in_memory, on_device, streamed
+from fteng.train.trial import Start
+
+# Read at a time to verify a file.
+_CHUNK = 1 << 24
+
+
+class Layout(NamedTuple):
+    """Which slot of a kept array holds what. plain, train: (images,) first slot of each row, -1 where it has none; a training
+    image's views stand one after the other. views: how many; 0: only images as they are."""
+
+    plain: Int[np.ndarray, "n"]
+    train: Int[np.ndarray, "n"]
+    views: int
+    slots: int
+
+
+def make_layout(dataset: Dataset, augmented: bool, views: int) -> Layout:
+    """Not augmented: every image once. Augmented: validation and test images once, `views` views of each training image."""
+    plain, train = (np.full(len(dataset.labels), -1) for _ in range(2))
+    rows = np.concatenate([dataset.splits[split] for split in (("val", "test") if augmented else ("train", "val", "test"))])
+    plain[rows] = np.arange(len(rows))
+    if not augmented:
+        return Layout(plain, plain, 1, len(rows))
+    mine = dataset.splits["train"]
+    if views:
+        train[mine] = len(rows) + np.arange(len(mine)) * views
+    return Layout(plain, train, views, len(rows) + len(mine) * views)
+
+
+class Kept(NamedTuple):
+    """The activations at one entry. feed: of slots; error: of half precision, see `walk.rounding`, 0 in float32."""
+
+    feed: Feed
+    error: float
+
+
+class Ground(NamedTuple):
+    """What a walk goes over. identity: of everything the activations depend on beside their entry, for files on disk."""
+
+    walk: Walk
+    start: Start
+    dataset: Dataset
+    feed: Feed
+    layout: Layout
+    batch: int
+    identity: Mapping[str, Any]
+
+
+def fill(
+    ground: Ground, choices: Sequence[Choice], folder: Path, say: Callable[[str], None], on_images: Callable[[int], None]
+) -> dict[Entry, Kept]:
+    """Every chosen entry, from its file where one stands and is sound, else computed in one walk. on_images(k): k more are through.
+
+    Raises UserError when the disk is full, or where half precision overflows.
+    """
+    wanted = [choice for choice in choices if choice.place]
+    kept: dict[Entry, Kept] = {}
+    for choice in wanted:
+        if choice.place == "disk" and (found := _read(_file(folder, ground, choice.entry), ground, choice.entry, say)):
+            kept[choice.entry] = found
+    missing = [choice for choice in wanted if choice.entry not in kept]
+    if missing:
+        arrays, errors = _walk(ground, missing, folder, on_images)
+        for choice in missing:
+            file, array = _file(folder, ground, choice.entry), arrays[choice.entry]
+            if choice.place == "disk":
+                array = _close(file, array, ground, choice.entry, errors[choice.entry])
+            kept[choice.entry] = Kept(_feed(array, choice.place), errors[choice.entry])
+    return kept
+
+
+def inputs_at(ground: Ground, kept: Mapping[Entry, Kept], entry: Entry) -> Inputs:
+    """What trials that enter there take: from the cache, else recomputed from the nearest kept entry below, or from the images."""
+    # What was rounded below would not be what is computed from the images.
+    lower = [low for low in kept if low.stage <= entry.stage and not low.pooled] if ground.walk.exact else []
+    begin = entry if entry in kept else max(lower, default=Entry(0))
+    cached = kept.get(begin)
+    from_cache = cached is not None and ground.layout.views > 0
+
+    def onward(x: Array) -> Array:
+        if begin != entry:
+            x = ground.walk.leave(ground.walk.onward(ground.start, as_float32(x), begin.stage, entry.stage), entry)
+        return as_float32(x)
+
+    def train(plan: TrainingRows, seed: int) -> Iterator[Array]:
+        if from_cache and cached is not None:
+            slots = Picked(plan, lambda batch: ground.layout.train[batch.rows] + batch.views % ground.layout.views)
+            return map(onward, cached.feed.batches(slots))
+        return _recomputed(ground, entry, plan, seed)
+
+    def plain(rows: Sequence[Int[np.ndarray, "b"]]) -> Iterator[Array]:
+        if cached is not None:
+            return map(onward, cached.feed.batches([ground.layout.plain[part] for part in rows]))
+        return (_from_images(ground, entry, images, part) for part, images in zip(rows, ground.feed.batches(rows), strict=True))
+
+    return Inputs(train, plain, from_cache and begin == entry)
+
+
+def _recomputed(ground: Ground, entry: Entry, plan: TrainingRows, seed: int) -> Iterator[Array]:
+    """A training's activations from its images. Views of a fixed number are the same for every seed, so that trials share them."""
+    images = ground.feed.batches(Picked(plan, lambda batch: batch.rows))
+    for index, seen in enumerate(images):
+        batch = plan[index]
+        yield _from_images(ground, entry, seen, batch.rows, batch.views, 0 if ground.layout.views else seed)
+
+
+def _from_images(
+    ground: Ground,
+    entry: Entry,
+    images: Array,
+    rows: Int[np.ndarray, "b"],
+    views: Int[np.ndarray, "b"] | None = None,
+    seed: int = 0,
+) -> Array:
+    x = ground.walk.onward(ground.start, ground.walk.begin(images, rows, views, seed), 0, entry.stage)
+    return as_float32(ground.walk.leave(x, entry))
+
+
+def _walk(
+    ground: Ground, missing: Sequence[Choice], folder: Path, on_images: Callable[[int], None]
+) -> tuple[dict[Entry, Shaped[np.ndarray, "slots *shape"]], dict[Entry, float]]:
+    """Fills one array an entry; each stage of each image (and view) is computed once."""
+    shapes = ground.walk.shapes(ground.start, ground.dataset.images.shape[1], ground.batch)
+    arrays: dict[Entry, np.ndarray] = {}
+    for choice in missing:
+        shape, dtype = (ground.layout.slots, *shapes[choice.entry].shape[1:]), shapes[choice.entry].dtype
+        if choice.place == "disk":
+            folder.mkdir(parents=True, exist_ok=True)
+            _check_room(folder, choice.bytes)
+            arrays[choice.entry] = open_memmap(_beside(_file(folder, ground, choice.entry)), mode="w+", dtype=dtype, shape=shape)
+        else:
+            arrays[choice.entry] = np.empty(shape, dtype)
+    errors = dict.fromkeys(arrays, 0.0)
+    for rows, views, slots in _passes(ground):
+        padded = batches(np.arange(len(rows)), ground.batch)
+        for (part, counted), images in zip(padded, ground.feed.batches([rows[part] for part, _ in padded]), strict=True):
+            x, at = ground.walk.begin(images, rows[part], None if views is None else views[part], 0), 0
+            for entry in sorted(arrays):
+                x, at = ground.walk.onward(ground.start, x, at, entry.stage), entry.stage
+                values = np.asarray(ground.walk.leave(x, entry))[:counted]
+                if values.dtype != np.float32:
+                    errors[entry] = max(errors[entry], _error(ground, entry, x, values, counted))
+                arrays[entry][slots[part[:counted]]] = values
+            on_images(counted)
+    return arrays, errors
+
+
+def _error(ground: Ground, entry: Entry, x: Array, values: np.ndarray, counted: int) -> float:
+    """Raises UserError where the kept precision has no such number."""
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"train.activations=float16: the outputs before boundary {entry.stage} are larger than it can hold (65504); use float32"
+        )
+    whole = np.asarray(ground.walk.pooled(x) if entry.pooled else x)[:counted]
+    return rounding([whole], [values])
+
+
+def _passes(ground: Ground) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray]]:
+    """(rows, views or None, slots) of everything that is kept."""
+    layout = ground.layout
+    rows = np.flatnonzero(layout.plain >= 0)
+    rows = rows[np.argsort(layout.plain[rows])]
+    yield rows, None, layout.plain[rows]
+    if layout.train is not layout.plain:
+        mine = np.flatnonzero(layout.train >= 0)
+        for view in range(layout.views):
+            yield mine, np.full(len(mine), view), layout.train[mine] + view
+
+
+def _feed(array: Shaped[np.ndarray, "slots *shape"], place: str) -> Feed:
+    size = f"{array.nbytes >> 20} MiB"
+    if place == "device":
+        return on_device(array, f"{size} on the device")
+    if place == "disk":
+        return streamed(array, f"{size} on disk")
+    make = in_memory if jax.default_backend() == "cpu" else streamed
+    return make(array, f"{size} in memory")
+
+
+def _file(folder: Path, ground: Ground, entry: Entry) -> Path:
+    return folder / f"{_key(ground, entry)[:16]}.npy"
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name(f".{file.name}")
+
+
+def _key(ground: Ground, entry: Entry) -> str:
+    return paths.digest({**ground.identity, "entry": list(entry), "cuts": [list(cut) for cut in ground.walk.entries]})
+
+
+def _close(file: Path, array: np.ndarray, ground: Ground, entry: Entry, error: float) -> np.ndarray:
+    """The file under its name, and beside it what proves it."""
+    array.flush()  # pyright: ignore[reportAttributeAccessIssue]
+    beside = _beside(file)
+    proof = {"key": _key(ground, entry), "sha256": _sha256(beside), "bytes": beside.stat().st_size, "error": error}
+    beside.replace(file)
+    paths.write_json(file.with_suffix(".json"), proof)
+    return np.load(file, mmap_mode="r")
+
+
+def _read(file: Path, ground: Ground, entry: Entry, say: Callable[[str], None]) -> Kept | None:
+    """What stands on disk, or None, and the user is told why, where it is of something else, cut off or damaged."""
+    proof_file = file.with_suffix(".json")
+    if not file.exists():
+        return None
+    wrong = ""
+    try:
+        proof = paths.read_json(proof_file)
+        if proof["key"] != _key(ground, entry):
+            wrong = "is of another study"
+        elif file.stat().st_size != proof["bytes"]:
+            wrong = f"has {file.stat().st_size} bytes in place of {proof['bytes']}"
+        elif _sha256(file) != proof["sha256"]:
+            wrong = "is damaged"
+        else:
+            return Kept(_feed(np.load(file, mmap_mode="r"), "disk"), proof["error"])
+    except (OSError, UserError, KeyError, TypeError):
+        wrong = "has no proof beside it"
+    say(f"{file} {wrong}; its activations are computed again")
+    return None
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        for chunk in iter(partial(opened.read, _CHUNK), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"the disk of {folder} is full: activations need {needed >> 20} MiB, {free >> 20} MiB are free; make room, or give"
+            " sweep.cache_disk_gib less"
+        )

@@ -1,0 +1,139 @@
+"""Which trials of a race go on, decided on validation alone: pure functions of answers that stand on disk, so that a race that was
+killed decides again what it had decided. Imports no jax."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from fteng.analysis.bootstrap import informative_groups, standard_error
+from fteng.analysis.compare import scores
+from fteng.analysis.metrics import METRICS
+from fteng.results import Predictions
+
+# Each rung trains three times as long as the one before, and a third of the rates go on from it (successive halving, Jamieson and
+# Talwalkar 2016, with eta = 3).
+_ETA = 3
+# What trains more stages starts lower and gains more: a way may gain this many times as much as any before it.
+_GROWTH = 2.0
+
+
+class Judge(NamedTuple):
+    """How trials are compared. weights: (resamples, n) of val, the same for all; see `analysis.recommend` for the rest."""
+
+    metric: str
+    margin: float
+    confidence: float
+    weights: np.ndarray
+
+
+class Standing(NamedTuple):
+    """One way of training (a plan and a variant) at its best rate so far. rungs: its answers to val at every rung it reached, the
+    last one after its last epoch; trained: whether any stage trains."""
+
+    name: str
+    rungs: tuple[Predictions, ...]
+    trained: bool
+
+
+class Verdict(NamedTuple):
+    """goes_on, why: in words, with the numbers it rests on."""
+
+    goes_on: bool
+    why: str
+
+
+def deciding_metric(asked: str, classes: int) -> str:
+    """The metric of `judge.metric`: what was asked for; `auto` is auc for two classes, else balanced_accuracy."""
+    return asked if asked != "auto" else "auc" if classes == 2 else "balanced_accuracy"
+
+
+def rungs(epochs: int) -> tuple[int, ...]:
+    """Epochs after which rates are compared; the last is the end."""
+    return tuple(sorted({-(-epochs // _ETA**2), -(-epochs // _ETA), epochs}))
+
+
+def may_stop(epoch: int, epochs: int) -> bool:
+    """Whether depths are compared after `epoch`: before a third of the way the deepest are still in the dip they begin with."""
+    return epoch * _ETA >= epochs
+
+
+def survivors(answers: Mapping[float, Predictions], judge: Judge) -> list[float]:
+    """The third of the rates (rounded up) with the best score, in order of merit; ties go by log loss, then to the lower rate."""
+
+    def merit(rate: float) -> tuple[float, float, float]:
+        return _score(answers[rate], judge.metric), _score(answers[rate], "log_loss"), -rate
+
+    return sorted(answers, key=merit, reverse=True)[: -(-len(answers) // _ETA)]
+
+
+def can_win(way: Standing, rung: int, finished: Sequence[Standing], incumbent: Standing, judge: Judge) -> Verdict:
+    """Whether a way that stands at `rung` may still get the best score.
+
+    It goes on unless two things are shown, each by a paired bootstrap over groups with one-sided confidence: that it lies behind
+    the best of the others at the same rung (like with like), and that, even if it gains from here twice as much as the one that
+    gained most, it ends behind the best there is. Before any trained way has ended nobody knows what may be gained: it goes on.
+    """
+    gains = [_score(one.rungs[-1], judge.metric) - _score(one.rungs[rung], judge.metric) for one in finished if one.trained]
+    gains = [gain for gain in gains if np.isfinite(gain)]
+    if not gains:
+        return Verdict(True, "no trained way has ended yet, so what may still be gained is not known")
+    now = way.rungs[rung]
+    rivals = [one for one in finished if one.trained]
+    leader = max(rivals, key=lambda one: _score(one.rungs[rung], judge.metric))
+    behind, reach = _difference(now, leader.rungs[rung], judge)
+    if not behind + reach < 0:
+        return Verdict(True, f"at this rung {behind:+.3f} (up to {behind + reach:+.3f}) against {leader.name}")
+    headroom = _GROWTH * max(0.0, *gains)
+    short, reach_end = _difference(now, incumbent.rungs[-1], judge)
+    most = short + headroom + reach_end
+    told = f"{behind:+.3f} against {leader.name} at this rung, and with twice the largest gain yet ({headroom:.3f})"
+    if not most < 0:
+        return Verdict(True, f"{told} it may end {most:+.3f} against {incumbent.name}")
+    return Verdict(False, f"{told} it ends at most {most:+.3f} against {incumbent.name}")
+
+
+def nothing_to_win(incumbent: Standing, judge: Judge) -> str:
+    """In words, where the best score is so high that no other could beat it by more than the margin; else empty."""
+    metric, value = METRICS[judge.metric], _score(incumbent.rungs[-1], judge.metric)
+    limit = 1.0 if metric.higher_is_better else 0.0
+    if not value + judge.margin >= limit:
+        return ""
+    most = f"{limit:g} would be better by no more than the margin {judge.margin:g}"
+    return f"{incumbent.name} has {metric.label} {abs(value):.3f}, and {most}"
+
+
+def best_standing(standings: Sequence[Standing], judge: Judge) -> Standing:
+    """Of those that ended, the one with the best score; of equal ones the first."""
+    return max(standings, key=lambda one: _score(one.rungs[-1], judge.metric))
+
+
+def shown_score(answers: Predictions, judge: Judge) -> float | None:
+    """The score as the record shows it; None = undefined."""
+    value = _score(answers, judge.metric)
+    return abs(value) if np.isfinite(value) else None
+
+
+def _score(answers: Predictions, metric: str) -> float:
+    """Larger is better, whatever the metric; minus infinity where undefined."""
+    sign = 1.0 if METRICS[metric].higher_is_better else -1.0
+    value = scores([answers], metric, np.ones((1, len(answers.labels)))).point
+    return sign * value if np.isfinite(value) else -np.inf
+
+
+def _difference(one: Predictions, other: Predictions, judge: Judge) -> tuple[float, float]:
+    """(how much better, one-sided reach of its bound); the reach is infinite where no bound can be told."""
+    sign = 1.0 if METRICS[judge.metric].higher_is_better else -1.0
+    first, second = (scores([answers], judge.metric, judge.weights) for answers in (one, other))
+    units = informative_groups(one, judge.metric)
+    error = standard_error(first.draws - second.draws, units)
+    difference = sign * (first.point - second.point)
+    if not np.isfinite(error) or not np.isfinite(difference) or units < 2:
+        return (difference if np.isfinite(difference) else -np.inf), np.inf
+    return difference, float(stats.t.ppf(judge.confidence, units - 1)) * float(error)
+
+
+def decision(way: str, epoch: int, what: str, trials: Sequence[str], why: str, score: float | None) -> dict[str, Any]:
+    """A line of the record: after `epoch` epochs of `way`, `what` happened to `trials`."""
+    return {"way": way, "epoch": epoch, "decision": what, "trials": list(trials), "why": why, "score": score}

@@ -1,0 +1,54 @@
+"""What trials cost, before they run: FLOPs for a bar that tells the time left, seconds from one measured step a shape."""
+
+import time
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+
+from fteng.freeze import partition
+from fteng.freeze.partition import Parameters
+from fteng.sweep.track import Track, inputs_of
+from fteng.train.step import initial_state, step_flops
+from fteng.train.trial import batch_of, total_steps
+from fteng.trials import TrialSpec
+
+
+def predicted_seconds(track: Track, spec: TrialSpec, together: int) -> float:
+    """Of a trial's steps, as `cost.seconds` will count them, before it runs: a step measured once a shape, and its share of the
+    prefix where that is recomputed. together: how many trials share each batch."""
+    shape = track.shape(spec)
+    if shape not in track.paces:
+        track.paces[shape] = _step_seconds(track, spec)
+    prefix = 0.0 if inputs_of(track, spec).cached else track.seconds_to[shape.entry.stage] * batch_of(track.site.bench) / together
+    return total_steps(track.site.bench) * (track.paces[shape] + prefix)
+
+
+def _step_seconds(track: Track, spec: TrialSpec) -> float:
+    """Of a warm step on numbers that mean nothing."""
+    start, batch, end = track.starts[spec.variant.start], batch_of(track.site.bench), len(spec.plan.stages)
+    parameters, shape = Parameters(start.stages[:end], start.heads[spec.plan.tap]), track.shape(spec)
+    mask = partition.trainable_mask(spec.plan, parameters)
+    state, frozen = initial_state(parameters, start.stats[:end], mask, shape.modes, track.site.config.train)
+    like = track.walk.shapes(start, track.site.dataset.images.shape[1], batch)[shape.entry]
+    x, labels = jnp.zeros(like.shape), jnp.zeros(batch, jnp.int32)
+    taken: list[float] = []
+    for _ in range(3):
+        began = time.perf_counter()
+        state = jax.block_until_ready(track.program(spec).run(state, frozen, x, labels, jnp.zeros(end + 1), jax.random.key(0)))
+        taken.append(time.perf_counter() - began)
+    return min(taken[1:])
+
+
+def plan_work(track: Track, specs: Iterable[TrialSpec]) -> None:
+    """Tell how much there is to do."""
+    work = sum(step_work(track, spec) for spec in specs) * total_steps(track.site.bench)
+    track.site.reporter.phase("trials", work)
+
+
+def step_work(track: Track, spec: TrialSpec) -> float:
+    """FLOPs of a step, with the prefix where it is computed again."""
+    entry, classes = track.shape(spec).entry, len(track.site.dataset.classes)
+    head = track.site.backbone.channels[len(spec.plan.stages) - 1] * classes
+    prefix = 0.0 if inputs_of(track, spec).cached else sum(track.flops.forward[: entry.stage])
+    return batch_of(track.site.bench) * (step_flops(spec.plan, entry, track.flops, head) + prefix)

@@ -1,0 +1,106 @@
+"""Every trial to its end, those of one start, entry and seed together."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from fteng.prefix import budget
+from fteng.programs import Shape
+from fteng.results import Predictions
+from fteng.sweep.cost import predicted_seconds, step_work
+from fteng.sweep.track import Track, inputs_of
+from fteng.train.entry import Entry
+from fteng.train.evaluate import make_forward
+from fteng.train.population import advance, judge
+from fteng.train.trial import Running, batch_of, begin, end, total_steps
+from fteng.trials import TrialSpec
+
+# Of the memory that is free when trials begin, what the states of those that advance together may take.
+_SHARE_OF_STATES = 0.25
+
+
+def run_exhaustive(track: Track, pending: Sequence[TrialSpec]) -> None:
+    """Every trial to its end, those of one start, entry and seed together."""
+    groups: dict[tuple[str, Entry, int], list[TrialSpec]] = {}
+    for spec in pending:
+        groups.setdefault((spec.variant.start, track.shape(spec).entry, spec.seed), []).append(spec)
+    for specs in groups.values():
+        for together in _split(track, specs):
+            _run_together(track, together)
+
+
+def _run_together(track: Track, specs: Sequence[TrialSpec]) -> None:
+    """From start to result."""
+    site, fresh = track.site, fresh_shapes(track, specs)
+    members = [open_trial(track, spec, len(specs)) for spec in specs]
+    inputs = inputs_of(track, specs[0])
+    advance(site.bench, members, inputs, total_steps(site.bench), meter(track, members))
+    sound = [member for member in members if member.lost_at is None]
+    answers = {split: judge(site.bench, sound, inputs, split) for split in ("val", "test")}
+    for member in members:
+        mine = {split: found[sound.index(member)] for split, found in answers.items()} if member in sound else {}
+        close_trial(track, member, mine, fresh)
+
+
+def _split(track: Track, specs: Sequence[TrialSpec]) -> list[list[TrialSpec]]:
+    """As many together as memory holds the states of."""
+    room = _SHARE_OF_STATES * budget.available_memory()
+    parts: list[list[TrialSpec]] = [[]]
+    used = 0
+    for spec in specs:
+        needed = track.program(spec).state_bytes
+        if parts[-1] and used + needed > room:
+            parts.append([])
+            used = 0
+        parts[-1].append(spec)
+        used += needed
+    return parts
+
+
+def open_trial(track: Track, spec: TrialSpec, together: int) -> Running:
+    """A trial at its start or its last checkpoint; what a race had stopped goes on. together: how many trials share each batch."""
+    shape, where = track.shape(spec), track.site.study.trial(spec.id)
+    key = (shape.entry, len(shape.plan.stages))
+    if key not in track.forwards:
+        track.forwards[key] = make_forward(track.site.backbone, *key)
+    where.result.unlink(missing_ok=True)
+    seconds = predicted_seconds(track, spec, together)
+    running = begin(
+        track.site.bench, track.starts[spec.variant.start], spec, track.program(spec), track.forwards[key], where, seconds
+    )
+    track.site.reporter.advance(step_work(track, spec) * running.step)
+    return running
+
+
+def fresh_shapes(track: Track, specs: Sequence[TrialSpec]) -> set[Shape]:
+    """Shapes whose small programs around the step may still be compiled."""
+    keys = {track.shape(spec): spec.variant.start for spec in specs}
+    fresh = {shape for shape, start in keys.items() if (shape, start) not in track.met}
+    track.met.update(keys.items())
+    return fresh
+
+
+def close_trial(
+    track: Track, member: Running, predictions: Mapping[str, Predictions], fresh: set[Shape], stopped: str = ""
+) -> None:
+    """A trial's result; `predictions`, `stopped`: see `train.trial.end`."""
+    first = track.shape(member.spec) in fresh
+    result = end(track.site.bench, member, predictions, first_of_shape=first, stopped=stopped)
+    if result["status"] in ("failed", "diverged"):
+        track.site.reporter.say(f"{member.spec.id}: {result['status']}, {result['note']}")
+
+
+def meter(track: Track, members: Sequence[Running]) -> Callable[[Sequence[Running]], None]:
+    """Counts each step, with the rate of these trials together."""
+    reporter, batch = track.site.reporter, batch_of(track.site.bench)
+    work = {member.spec.id: step_work(track, member.spec) for member in members}
+    started, steps = time.perf_counter(), 0
+    heads = list(dict.fromkeys(member.spec.id.partition("-rate")[0] for member in members))
+    title = f"{', '.join(heads[:2])}{', ...' * (len(heads) > 2)}: {len(members)} trials"
+
+    def on_step(live: Sequence[Running]) -> None:
+        nonlocal steps
+        steps += len(live)
+        rate = steps * batch / max(time.perf_counter() - started, 1e-9)
+        reporter.advance(sum(work[member.spec.id] for member in live), f"{title}, {rate:,.0f} images/s")
+
+    return on_step

@@ -1,0 +1,182 @@
+"""What the trials of a study run on: starts, compiled steps, cached activations."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from fteng import record
+from fteng.backbones.backbone import Backbone
+from fteng.backbones.flops import StageFlops
+from fteng.backbones.weights import Weights
+from fteng.config import Config
+from fteng.data.prepare import Dataset
+from fteng.paths import StudyPaths
+from fteng.prefix import budget, cache
+from fteng.prefix.walk import Walk
+from fteng.programs import Programs, Shape, shape_of
+from fteng.progress import Reporter
+from fteng.starts import Pretrained, prepare_start, read_start
+from fteng.train.entry import Entry
+from fteng.train.evaluate import Forward
+from fteng.train.feed import Feed, Inputs
+from fteng.train.step import Program
+from fteng.train.trial import Bench, Start, batch_of
+from fteng.trials import TrialSpec
+
+
+class Site(NamedTuple):
+    """Where trials run."""
+
+    config: Config
+    backbone: Backbone
+    weights: Weights
+    dataset: Dataset
+    feed: Feed
+    study: StudyPaths
+    reporter: Reporter
+    bench: Bench
+
+
+class Track(NamedTuple):
+    """What trials run on. inputs: of (start, entry); seconds_to: of an image from its pixels to each cut; paces: seconds of a step,
+    measured when a shape is first needed; met: shapes, and their starts, of which a trial has begun in this process."""
+
+    site: Site
+    programs: Programs
+    flops: StageFlops
+    starts: Mapping[str, Start]
+    inputs: Mapping[tuple[str, Entry], Inputs]
+    walk: Walk
+    seconds_to: Mapping[int, float]
+    forwards: dict[tuple[Entry, int], Forward]
+    paces: dict[Shape, float]
+    met: set[tuple[Shape, str]]
+
+    def shape(self, spec: TrialSpec) -> Shape:
+        """Of a trial of this study."""
+        return shape_of(spec, self.site.config.train)
+
+    def program(self, spec: TrialSpec) -> Program:
+        """The compiled step of a trial."""
+        return self.programs.get(self.shape(spec), self.starts[spec.variant.start])
+
+
+def inputs_of(track: Track, spec: TrialSpec) -> Inputs:
+    """What a trial takes."""
+    return track.inputs[spec.variant.start, track.shape(spec).entry]
+
+
+def lay_track(
+    site: Site,
+    starts: Mapping[str, Start],
+    pending: Sequence[TrialSpec],
+    flops: StageFlops,
+    *,
+    fill: bool = True,
+) -> tuple[Track, list[dict[str, Any]]]:
+    """Caches for the pending trials; and what is cached, for the record. fill: compute it, or only choose it."""
+    recipe = site.config.train
+    walk = Walk(site.backbone, recipe, {shape_of(spec, recipe).entry for spec in pending})
+    inputs: dict[tuple[str, Entry], Inputs] = {}
+    kept: list[dict[str, Any]] = []
+    some = next(iter(starts.values()))
+    seconds_to = walk.seconds(some, site.feed.take(site.dataset.splits["train"][: batch_of(site.bench)]))
+    for name, start in starts.items():
+        mine = [spec for spec in pending if spec.variant.start == name]
+        ground = _ground(site, walk, start)
+        choices = _choices(site, ground, seconds_to, mine)
+        filled = _filled(site, ground, choices) if fill else {}
+        for choice in choices:
+            found = cache.inputs_at(ground, filled, choice.entry)
+            cached = bool(choice.place) and ground.layout.views > 0
+            inputs[name, choice.entry] = found if fill else found._replace(cached=cached)
+        kept += [{"start": name, **choice.record(site.backbone.stages)} for choice in choices]
+    programs = Programs(site.backbone, site.dataset, recipe, walk, flops, some)
+    return Track(site, programs, flops, starts, inputs, walk, seconds_to, {}, {}, set()), kept
+
+
+def compile_at_once(track: Track, pending: Sequence[TrialSpec]) -> None:
+    """Every step that these trials need, so that the time left can be told."""
+    needed = {track.shape(spec): track.starts[spec.variant.start] for spec in pending}
+    track.site.reporter.phase("compile", len(needed))
+    track.programs.prepare(needed, track.site.reporter.advance)
+
+
+def make_starts(site: Site, specs: Sequence[TrialSpec], pending: Sequence[TrialSpec]) -> dict[str, Start]:
+    """Every start that a pending trial needs, with the heads of its taps."""
+    taps: dict[str, dict[str, None]] = {}
+    for spec in specs:
+        taps.setdefault(spec.variant.start, {})[spec.plan.tap] = None
+    needed = list(dict.fromkeys(spec.variant.start for spec in pending))
+    site.reporter.phase("starts", len(needed))
+    pretrained = Pretrained(site.config, site.backbone, site.weights)
+    starts = {}
+    for name in needed:
+        prepare_start(name, taps[name], pretrained, site.dataset, site.feed, site.study)
+        starts[name] = read_start(name, taps[name], pretrained, site.study)
+        site.reporter.advance(1, name)
+    return starts
+
+
+def blank_starts(site: Site, pending: Sequence[TrialSpec]) -> dict[str, Start]:
+    """The same in shape alone, before there are probes: pretrained numbers, heads of zeros."""
+    classes, stages = len(site.dataset.classes), site.backbone.stages
+    heads = {
+        tap: {"kernel": jnp.zeros((channels, classes)), "bias": jnp.zeros(classes)}
+        for tap, channels in zip(stages, site.backbone.channels, strict=True)
+    }
+    numbers = site.weights.params, site.weights.stats
+    return {spec.variant.start: Start(*numbers, heads, {"weights": site.weights.digest}, numbers) for spec in pending}
+
+
+def _ground(site: Site, walk: Walk, start: Start) -> cache.Ground:
+    """What a walk from the images of this study goes over."""
+    dataset, recipe = site.dataset, site.config.train
+    layout = cache.make_layout(dataset, bool(recipe.augment), recipe.views)
+    identity = {
+        "start": start.name,
+        "preprocess": site.backbone.preprocess._asdict(),
+        "data": dataset.digest,
+        "augment": list(recipe.augment),
+        "views": recipe.views,
+        "activations": recipe.activations,
+        "versions": record.versions(),
+    }
+    return cache.Ground(walk, start, dataset, site.feed, layout, batch_of(site.bench), identity)
+
+
+def _choices(
+    site: Site, ground: cache.Ground, seconds_to: Mapping[int, float], pending: Sequence[TrialSpec]
+) -> list[budget.Choice]:
+    """What of the activations that these trials need is worth keeping, and where."""
+    config, dataset, recipe, layout = site.config, site.dataset, site.config.train, ground.layout
+    shapes = ground.walk.shapes(ground.start, dataset.images.shape[1], ground.batch)
+    together = {(shape_of(spec, recipe).entry, spec.seed) for spec in pending}
+    wants = []
+    for entry in sorted({entry for entry, _ in together}):
+        one = shapes[entry]
+        bytes_of_one = one.dtype.itemsize * (one.size // ground.batch)
+        runs = sum(other == entry for other, _ in together)
+        seen = recipe.epochs * len(dataset.splits["train"]) * bool(layout.views)
+        judged = (recipe.epochs + 1) * len(dataset.splits["val"]) + len(dataset.splits["test"])
+        wants.append(budget.Want(entry, runs * (seen + judged), layout.slots * bytes_of_one))
+    room = budget.free_room(config.sweep.cache_gib, config.sweep.cache_disk_gib, site.study.root)
+    choices = budget.choose(wants, budget.Bill(seconds_to, layout.slots, ground.walk.exact), room)
+    for choice in choices:
+        if choice.entry.stage:
+            what = f"prefix of {choice.entry.stage} stages{' (features)' if choice.entry.pooled else ''}"
+            done = f"cached: {choice.reason}" if choice.place else f"recomputed at every batch: {choice.reason}"
+            site.reporter.say(f"{what} {done}")
+    return choices
+
+
+def _filled(site: Site, ground: cache.Ground, choices: Sequence[budget.Choice]) -> dict[Entry, cache.Kept]:
+    if any(choice.place for choice in choices):
+        site.reporter.phase("prefix", ground.layout.slots)
+    kept = cache.fill(ground, choices, site.study.prefix, site.reporter.say, site.reporter.advance)
+    lossy = {entry.stage: one.error for entry, one in kept.items() if one.error}
+    if lossy:
+        worst = max(lossy, key=lambda stage: lossy[stage])
+        site.reporter.say(f"half precision: largest error {lossy[worst]:.1e} of the root mean square, at boundary {worst}")
+    return kept

@@ -1,0 +1,100 @@
+"""Trials that enter the network at one place and see the same batches, step by step together: each batch is read, augmented and
+taken through the frozen prefix once for all of them."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+import numpy as np
+
+from fteng.analysis.metrics import evaluate
+from fteng.results import Predictions
+from fteng.train.evaluate import predict
+from fteng.train.feed import Inputs, TrainingRows
+from fteng.train.trial import Bench, Interrupted, Running, batch_of, steps_per_epoch, total_steps
+
+
+def advance(
+    bench: Bench, members: Sequence[Running], inputs: Inputs, upto: int, on_step: Callable[[Sequence[Running]], None]
+) -> None:
+    """Train every member up to step `upto`; an evaluation on val at the end of each epoch, a checkpoint every so many steps.
+
+    members: of one seed, entry and length; they may stand at different steps, where a killed run left them: those behind catch up
+    first. What a member becomes does not depend on the others; one whose loss is lost drops out. on_step(live): these made a step.
+    Raises Interrupted after every member was saved.
+    """
+    recipe, rows = bench.recipe, bench.dataset.splits["train"]
+    per_epoch = steps_per_epoch(len(rows), recipe.batch_size)
+    labels = bench.dataset.labels.astype(np.int32)
+    first = min((member.step for member in members if member.lost_at is None), default=upto)
+    if first >= upto:
+        return
+    plan = TrainingRows(
+        rows,
+        labels[rows],
+        batch=batch_of(bench),
+        epochs=recipe.epochs,
+        seed=members[0].spec.seed,
+        balanced=recipe.balance == "sampling",
+        views=recipe.views if recipe.augment else 1,
+        start=first,
+        stop=upto,
+    )
+    key, total = jax.random.key(members[0].spec.seed), total_steps(bench)
+    coming = inputs.train(plan, members[0].spec.seed)
+    for step in range(first, upto):
+        live = [member for member in members if member.lost_at is None and member.step == step]
+        began = time.perf_counter()
+        x = next(coming)
+        waited = time.perf_counter() - began
+        targets = jax.device_put(labels[plan[step - first].rows])
+        for member in live:
+            rates = jax.device_put(member.rates[step])
+            member.state = member.program.run(member.state, member.frozen, x, targets, rates, key)
+            member.step += 1
+        at_end = (step + 1) % per_epoch == 0
+        if at_end:
+            jax.block_until_ready([member.state.loss_sum for member in live])
+        seconds = (time.perf_counter() - began) / max(len(live), 1)
+        for member in live:
+            member.seconds += seconds
+            member.waited += waited / len(live)
+        on_step(live)
+        if at_end:
+            _end_epoch(bench, live, inputs, per_epoch)
+            if all(member.lost_at is not None for member in members):
+                return
+        stop = bench.should_stop()
+        if step + 1 < total and (stop or (step + 1) % recipe.checkpoint_every == 0):
+            for member in live:
+                if member.lost_at is None:
+                    member.save(per_epoch)
+        if step + 1 < total and stop:
+            for member in members:
+                member.checkpoints.wait()
+            shown = ", ".join(member.spec.id for member in live)
+            raise Interrupted(f"{shown} at step {step + 1} of {total}")
+
+
+def judge(bench: Bench, members: Sequence[Running], inputs: Inputs, split: str) -> list[Predictions]:
+    """What each member answers to `split`, from one pass over its images."""
+    networks = [partial(member.forward, *member.network) for member in members]
+    return predict(networks, inputs, bench.dataset, split, bench.recipe.batch_size)
+
+
+def _end_epoch(bench: Bench, live: Sequence[Running], inputs: Inputs, per_epoch: int) -> None:
+    """Loss and score of each; a line of metrics each."""
+    losses = [float(member.state.loss_sum) / per_epoch for member in live]
+    for member, loss in zip(live, losses, strict=True):
+        if not math.isfinite(loss):
+            member.lost_at = member.step
+    sound = [(member, loss) for member, loss in zip(live, losses, strict=True) if member.lost_at is None]
+    answered = judge(bench, [member for member, _ in sound], inputs, "val")
+    for (member, loss), answers in zip(sound, answered, strict=True):
+        line = {"step": member.step, "epoch": member.step // per_epoch, "loss": loss, "val": evaluate(answers)}
+        with member.where.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+        member.state = member.state._replace(loss_sum=jax.device_put(np.float32(0.0)))

@@ -1,0 +1,163 @@
+"""A cached prefix gives the numbers of a recomputed one, bit for bit, and a file on disk is believed only with its proof."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from fteng.backbones.catalogue import load
+from fteng.config import BackboneConfig, Config
+from fteng.data.prepare import prepare
+from fteng.errors import UserError
+from fteng.prefix import cache
+from fteng.prefix.budget import Choice
+from fteng.prefix.walk import Walk
+from fteng.train.entry import Entry
+from fteng.train.feed import TrainingRows, make_feed
+from fteng.train.trial import Start
+
+ENTRIES = (Entry(3), Entry(5), Entry(5, pooled=True))
+
+
+def choices(place: str, *entries: Entry) -> list[Choice]:
+    return [Choice(entry, place, 1000, 1.0, 1.0, "") for entry in entries]
+
+
+@pytest.fixture(scope="module")
+def site():
+    config = Config()
+    config.data.source, config.data.image_size, config.data.limit = "digits", 32, 100
+    backbone, weights = load(BackboneConfig("efficientnet_lite0", "package", last_stage="block4"))
+    dataset = prepare(config.data, "bicubic", lambda *_: None)
+    start = Start(weights.params, weights.stats, {}, {"weights": weights.digest}, (weights.params, weights.stats))
+    return backbone, dataset, start
+
+
+def make_ground(site, **recipe) -> cache.Ground:
+    backbone, dataset, start = site
+    settings = dataclasses.replace(Config().train, **recipe)
+    layout = cache.make_layout(dataset, bool(settings.augment), settings.views)
+    walk = Walk(backbone, settings, ENTRIES)
+    return cache.Ground(walk, start, dataset, make_feed(dataset.images), layout, 16, {"recipe": repr(settings)})
+
+
+def training(ground: cache.Ground, views: int, seed: int = 0) -> TrainingRows:
+    rows = ground.dataset.splits["train"]
+    return TrainingRows(rows, ground.dataset.labels[rows], batch=16, epochs=3, seed=seed, balanced=False, views=views)
+
+
+def all_of(inputs, ground, views, seed=0):
+    rows = ground.dataset.splits["val"]
+    trained = [np.asarray(x) for x in inputs.train(training(ground, views, seed), seed)]
+    return np.stack(trained), np.stack([np.asarray(x) for x in inputs.plain([rows[:16], rows[4:20]])])
+
+
+def assert_same(one, other):
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("place", ["memory", "disk", "device"])
+@pytest.mark.parametrize(
+    ("recipe", "views"),
+    [({}, 1), ({"augment": ("shift", "colour"), "views": 2}, 2), ({"activations": "float16"}, 1)],
+    ids=["plain", "two views", "half precision"],
+)
+def test_cached_is_recomputed_bit_for_bit(site, tmp_path, place, recipe, views):
+    ground = make_ground(site, **recipe)
+    kept = cache.fill(ground, choices(place, *ENTRIES), tmp_path, print, lambda _: None)
+    for entry in ENTRIES:
+        cached, recomputed = cache.inputs_at(ground, kept, entry), cache.inputs_at(ground, {}, entry)
+        assert cached.cached
+        assert not recomputed.cached
+        # Views of a fixed number do not depend on the seed of a trial, or its trials could not share them.
+        assert_same(all_of(cached, ground, views, seed=1), all_of(recomputed, ground, views, seed=1))
+        assert (kept[entry].error > 0) is ("activations" in recipe)
+        assert kept[entry].error < 1e-2
+
+
+def test_what_is_not_kept_starts_from_the_nearest_kept_below(site, tmp_path):
+    ground = make_ground(site)
+    kept = cache.fill(ground, choices("memory", Entry(3)), tmp_path, print, lambda _: None)
+    above = cache.inputs_at(ground, kept, Entry(5))
+    assert not above.cached
+    assert_same(all_of(above, ground, 1), all_of(cache.inputs_at(ground, {}, Entry(5)), ground, 1))
+
+
+def test_fresh_views_differ_from_step_to_step_and_seed_to_seed_and_only_evaluation_is_kept(site, tmp_path):
+    ground = make_ground(site, augment=("shift", "flip"), views=0)
+    kept = cache.fill(ground, choices("memory", Entry(3)), tmp_path, print, lambda _: None)
+    inputs = cache.inputs_at(ground, kept, Entry(3))
+    assert not inputs.cached
+    assert ground.layout.slots == sum(len(ground.dataset.splits[split]) for split in ("val", "test"))
+    one, other = all_of(inputs, ground, 0), all_of(inputs, ground, 0, seed=1)
+    assert_same(one, all_of(inputs, ground, 0))
+    np.testing.assert_array_equal(one[1], other[1])
+    assert not np.array_equal(one[0], other[0])
+
+
+def test_views_take_turns_and_each_image_has_its_own(site):
+    ground = make_ground(site, augment=("shift",), views=2)
+    rows, inputs = training(ground, 2), cache.inputs_at(ground, {}, Entry(3))
+    seen: dict[tuple[int, int], list[bytes]] = {}
+    for index, x in enumerate(inputs.train(rows, 0)):
+        for row, view, values in zip(*rows[index], np.asarray(x), strict=True):
+            seen.setdefault((int(row), int(view)), []).append(values.tobytes())
+    # Three epochs of two views: the first again in the third.
+    assert all(len(set(values)) == 1 for values in seen.values())
+    assert {view for _, view in seen} == {0, 1}
+    both = {row for row, view in seen if view == 0} & {row for row, view in seen if view == 1}
+    assert sum(seen[row, 0] != seen[row, 1] for row in both) > len(both) * 0.8
+
+
+@pytest.mark.parametrize("harm", ["cut off", "one bit", "foreign", "no proof"])
+def test_a_file_without_its_proof_is_computed_again(site, tmp_path, harm):
+    ground, told, walked = make_ground(site), [], []
+    cache.fill(ground, choices("disk", Entry(3)), tmp_path, told.append, walked.append)
+    (file,) = tmp_path.glob("*.npy")
+    proof = file.with_suffix(".json")
+    whole = file.read_bytes()
+    walked.clear()
+    cache.fill(ground, choices("disk", Entry(3)), tmp_path, told.append, walked.append)
+    assert told == walked == []
+    if harm == "cut off":
+        file.write_bytes(whole[:-7])
+    elif harm == "one bit":
+        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    elif harm == "foreign":
+        proof.write_text(json.dumps(json.loads(proof.read_text()) | {"key": "0" * 64}))
+    else:
+        proof.unlink()
+    kept = cache.fill(ground, choices("disk", Entry(3)), tmp_path, told.append, walked.append)
+    assert len(told) == 1
+    assert str(file) in told[0]
+    assert "computed again" in told[0]
+    assert sum(walked) == ground.layout.slots
+    assert file.read_bytes() == whole
+    assert_same(
+        all_of(cache.inputs_at(ground, kept, Entry(3)), ground, 1), all_of(cache.inputs_at(ground, {}, Entry(3)), ground, 1)
+    )
+
+
+def test_another_recipe_is_another_file(site, tmp_path):
+    for views in (1, 2):
+        ground = make_ground(site, augment=("shift",), views=views)
+        cache.fill(ground, choices("disk", Entry(3)), tmp_path, print, lambda _: None)
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+def test_half_precision_that_overflows_is_one_line(site, tmp_path):
+    ground = make_ground(site, activations="float16")
+    huge = (*ground.start.stages[:4], jax.tree.map(lambda leaf: leaf * 1e6, ground.start.stages[4]))
+    loud = ground._replace(start=ground.start._replace(stages=huge))
+    with pytest.raises(UserError, match=r"float16.*65504.*float32"):
+        cache.fill(loud, choices("memory", Entry(5)), tmp_path, print, lambda _: None)
+
+
+def test_a_full_disk_is_told_before_it_is_full(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    with pytest.raises(UserError, match=r"is full.*cache_disk_gib"):
+        cache.fill(make_ground(site), choices("disk", Entry(3)), tmp_path, print, lambda _: None)
+    assert list(tmp_path.iterdir()) == []

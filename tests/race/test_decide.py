@@ -1,0 +1,125 @@
+"""Decisions of a race on answers whose quality is known."""
+
+import numpy as np
+import pytest
+
+from fteng.analysis.bootstrap import group_weights
+from fteng.race import decide
+from fteng.race.decide import Judge, Standing
+from fteng.results import Predictions
+
+N = 400
+LABELS = np.random.default_rng(0).integers(0, 2, N)
+GROUPS = np.array([f"g{i // 2}" for i in range(N)])
+
+
+def answers(accuracy: float, seed: int = 0, sure: float = 2.0) -> Predictions:
+    """So many of the labels right; common noise makes answers of one seed alike."""
+    right = np.random.default_rng(seed).random(N) < accuracy
+    said = np.where(right, LABELS, 1 - LABELS)
+    logits = np.zeros((N, 2), np.float32)
+    logits[np.arange(N), said] = sure
+    return Predictions(np.arange(N).astype(str), GROUPS, LABELS, logits)
+
+
+def judge(metric: str = "accuracy", margin: float = 0.02) -> Judge:
+    return Judge(metric, margin, 0.95, group_weights(GROUPS, 500, 0))
+
+
+def standing(name: str, *accuracies: float, trained: bool = True) -> Standing:
+    return Standing(name, tuple(answers(one) for one in accuracies), trained)
+
+
+PROBE = standing("probe", 0.8, trained=False)
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(1, (1,)), (2, (1, 2)), (5, (1, 2, 5)), (6, (1, 2, 6)), (30, (4, 10, 30))])
+def test_rungs_end_at_the_end_and_grow_threefold(epochs, expected):
+    assert decide.rungs(epochs) == expected
+    assert decide.may_stop(epochs, epochs)
+
+
+def test_a_third_of_the_rates_goes_on_the_best_first():
+    rates = {3e-3: answers(0.5), 1e-3: answers(0.9), 3e-4: answers(0.8), 1e-4: answers(0.6)}
+    assert decide.survivors(rates, judge()) == [1e-3, 3e-4]
+    assert decide.survivors({1e-3: answers(0.9)}, judge()) == [1e-3]
+    # Equal scores: the surer of the right answers, then the lower rate.
+    assert decide.survivors({1e-3: answers(0.9), 1e-4: answers(0.9, sure=1.0)}, judge()) == [1e-3]
+    assert decide.survivors({1e-3: answers(0.9), 1e-4: answers(0.9)}, judge()) == [1e-4]
+
+
+def test_lower_is_better_where_it_is():
+    rates = {1e-3: answers(0.9), 1e-4: answers(0.5)}
+    assert decide.survivors(rates, judge("log_loss")) == [1e-3]
+    assert decide.shown_score(answers(0.9), judge("log_loss")) == pytest.approx(0.127 + 2 * 0.1, abs=0.05)
+
+
+def test_an_undefined_score_never_leads():
+    lost = answers(0.9)._replace(logits=np.full((N, 2), np.nan, np.float32))
+    assert decide.survivors({1e-3: lost, 1e-4: answers(0.5)}, judge()) == [1e-4]
+    assert decide.shown_score(lost, judge()) is None
+
+
+def test_who_is_behind_but_may_catch_up_goes_on():
+    shallow = standing("shallow", 0.6, 0.8)
+    # 0.1 behind at the rung; with twice the gain of 0.2 it could reach 0.9.
+    verdict = decide.can_win(standing("deep", 0.5), 0, [shallow], shallow, judge())
+    assert verdict.goes_on
+    assert "may end" in verdict.why
+
+
+def test_who_cannot_catch_up_is_stopped_and_told_why():
+    shallow = standing("shallow", 0.85, 0.9)
+    verdict = decide.can_win(standing("deep", 0.5), 0, [shallow], shallow, judge())
+    assert not verdict.goes_on
+    assert "ends at most -0." in verdict.why
+    assert "against shallow" in verdict.why
+
+
+def test_who_leads_at_the_rung_goes_on_whatever_others_ended_with():
+    shallow = standing("shallow", 0.6, 0.61)
+    assert decide.can_win(standing("deep", 0.7), 0, [shallow], standing("best", 0.99), judge()).goes_on
+
+
+def test_nobody_is_stopped_before_a_trained_way_has_ended():
+    assert decide.can_win(standing("deep", 0.5), 0, [PROBE], PROBE, judge()).goes_on
+
+
+def test_few_groups_stop_nobody():
+    """With one group no bound can be told."""
+
+    def one_group(way: Standing) -> Standing:
+        return way._replace(rungs=tuple(rung._replace(groups=np.full(N, "g")) for rung in way.rungs))
+
+    shallow = one_group(standing("shallow", 0.85, 0.9))
+    alone = Judge("accuracy", 0.02, 0.95, group_weights(np.full(N, "g"), 500, 0))
+    assert decide.can_win(one_group(standing("deep", 0.5)), 0, [shallow], shallow, alone).goes_on
+
+
+def test_false_stops_of_an_equal_way_are_rare():
+    """A way that is as good as the leader at its rung, in 300 draws of images: stopped in at most 5 %."""
+    stopped = 0
+    for draw in range(300):
+        rng = np.random.default_rng(draw)
+        labels = rng.integers(0, 2, N)
+
+        def drawn(rng=rng, labels=labels) -> Predictions:
+            logits = np.zeros((N, 2), np.float32)
+            logits[np.arange(N), np.where(rng.random(N) < 0.8, labels, 1 - labels)] = 2.0
+            return Predictions(np.arange(N).astype(str), GROUPS, labels, logits)
+
+        shallow = Standing("shallow", (drawn(), drawn()), True)
+        stopped += not decide.can_win(Standing("deep", (drawn(),), True), 0, [shallow], shallow, judge()).goes_on
+    assert stopped <= 15
+
+
+def test_nothing_to_win_near_the_top():
+    assert "no more than the margin" in decide.nothing_to_win(standing("probe", 0.995), judge())
+    assert decide.nothing_to_win(standing("probe", 0.9), judge()) == ""
+    assert decide.nothing_to_win(standing("probe", 0.9), judge("log_loss")) == ""
+
+
+def test_the_metric_that_decides():
+    assert decide.deciding_metric("auto", 2) == "auc"
+    assert decide.deciding_metric("auto", 3) == "balanced_accuracy"
+    assert decide.deciding_metric("log_loss", 2) == "log_loss"

@@ -1,0 +1,79 @@
+"""Trials that advance together are the trials they would have been alone."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from fteng.freeze.plan import prefix_plan
+from fteng.paths import TrialPaths
+from fteng.results import read_predictions
+from fteng.train.population import advance, judge
+from fteng.train.trial import Interrupted, end, total_steps
+
+RATES = (1e-3, 3e-4, 1e-4)
+
+
+def together(lab, members, *, bench=None, upto=None):
+    bench = bench or lab.bench
+    inputs = lab.recomputed(members[0].program.entry)
+    advance(bench, members, inputs, upto or total_steps(bench), lambda _: None)
+    sound = [member for member in members if member.lost_at is None]
+    answers = {split: judge(bench, sound, inputs, split) for split in ("val", "test")}
+    for member in members:
+        mine = {split: found[sound.index(member)] for split, found in answers.items()} if member in sound else {}
+        end(bench, member, mine, first_of_shape=True)
+
+
+def outcome(where: TrialPaths):
+    answers = {split: found.logits.tobytes() for split, found in read_predictions(where.predictions).items()}
+    return answers, where.metrics.read_text()
+
+
+@pytest.fixture(scope="module")
+def alone(lab, deep_plan, deep_program, tmp_path_factory):
+    root = tmp_path_factory.mktemp("alone")
+    for rate in RATES:
+        lab.run(lab.spec(deep_plan, rate), deep_program, TrialPaths(root / f"{rate}"))
+    return [outcome(TrialPaths(root / f"{rate}")) for rate in RATES]
+
+
+def test_each_member_is_itself_alone_and_a_diverging_one_disturbs_nobody(lab, deep_plan, deep_program, alone, tmp_path):
+    places = [TrialPaths(tmp_path / f"{rate}") for rate in RATES]
+    members = [lab.begin(lab.spec(deep_plan, rate), deep_program, where) for rate, where in zip(RATES, places, strict=True)]
+    lost = jax.tree.map(lambda leaf: leaf.at[0].set(np.inf), lab.head)
+    broken = lab.begin(lab.spec(deep_plan, 2e-3), deep_program, TrialPaths(tmp_path / "broken"), head=lost)
+    together(lab, [members[0], broken, *members[1:]])
+    assert broken.lost_at is not None
+    assert [outcome(where) for where in places] == alone
+
+
+def test_members_that_a_kill_left_at_different_steps_catch_up(lab, deep_plan, deep_program, alone, tmp_path):
+    places = [TrialPaths(tmp_path / f"{rate}") for rate in RATES]
+    specs = [lab.spec(deep_plan, rate) for rate in RATES]
+    for stop, spec, where in zip((1, 3), specs, places, strict=False):
+        asked = itertools.count(1)
+        bench = lab.bench._replace(should_stop=lambda asked=asked, stop=stop: next(asked) >= stop)
+        with pytest.raises(Interrupted):
+            lab.run(spec, deep_program, where, bench=bench)
+    members = [lab.begin(spec, deep_program, where) for spec, where in zip(specs, places, strict=True)]
+    assert [member.step for member in members] == [1, 3, 0]
+    together(lab, members)
+    assert [outcome(where) for where in places] == alone
+
+
+def test_plans_of_one_boundary_share_their_batches(lab, tmp_path):
+    """A whole suffix and its biases alone enter at the same place."""
+    plans = [prefix_plan(lab.backbone.stages, 17, leaves) for leaves in ("all", "bias")]
+    programs = [lab.program(plan) for plan in plans]
+    for name in ("alone", "together"):
+        places = [TrialPaths(tmp_path / name / plan.leaves) for plan in plans]
+        if name == "alone":
+            for plan, program, where in zip(plans, programs, places, strict=True):
+                lab.run(lab.spec(plan), program, where)
+        else:
+            members = [lab.begin(lab.spec(plan), p, where) for plan, p, where in zip(plans, programs, places, strict=True)]
+            together(lab, members)
+    for plan in plans:
+        assert outcome(TrialPaths(tmp_path / "alone" / plan.leaves)) == outcome(TrialPaths(tmp_path / "together" / plan.leaves))
