@@ -1,8 +1,9 @@
 """What a study will run and what that costs, said before it runs: `--dry_run`."""
 
+from fteng.ground import Ground, flops_of
 from fteng.paths import StudyPaths
 from fteng.progress import Reporter
-from fteng.study import Ground, flops_of, make_site
+from fteng.study import make_site
 from fteng.sweep.cost import predicted_seconds
 from fteng.sweep.track import Track, blank_starts, compile_at_once, lay_track
 from fteng.train.feed import make_feed

@@ -106,14 +106,14 @@ def _run(config: schema.Config, workdir: Path, command: str) -> int:
     """Imports the heavy half only now, so that --help and a mistyped key answer at once."""
     started = time.perf_counter()
     _prepare_process(config)
-    from fteng import bill, paths, report, study, summary
+    from fteng import bill, ground, paths, report, study, summary
     from fteng.progress import make_reporter
     from fteng.train.trial import Interrupted
 
     reporter = make_reporter()
     try:
         if _DRY_RUN.value:
-            print(bill.bill(study.lay_ground(config, reporter), paths.StudyPaths(workdir), reporter))
+            print(bill.bill(ground.lay_ground(config, reporter), paths.StudyPaths(workdir), reporter))
             return 0
         with paths.work_directory(workdir) as files:
             study.run(config, files, command, reporter, _stop_on_signal())

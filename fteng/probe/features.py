@@ -29,10 +29,12 @@ class Moments(NamedTuple):
 
 
 class Features(NamedTuple):
-    """taps: one a stage, rows as in the data set; moments: of the training images."""
+    """taps: one a stage, rows as in the data set; moments: of the training images; parts: of at most 63 parts of them, equally many
+    whole batches each, no group in two but where a batch ends."""
 
     taps: list[Float32[np.ndarray, "n _"]]
     moments: Moments
+    parts: list[Moments]
 
 
 class _Batch(NamedTuple):
@@ -50,15 +52,19 @@ def extract(
     """Run every image once through every stage, with the source statistics. on_images(k): k more images are through."""
     run = _one_batch(backbone)
     taps = [np.empty((len(dataset.labels), channels), np.float32) for channels in backbone.channels]
-    running = _Running()
+    running, whole = _Running(), _WholeBatches([])
     for split, rows in dataset.splits.items():
-        for batch in _pass(run, weights, rows, feed, batch_size, counts=split == "train"):
+        # Sources come class by class; parts of the training images are to be alike, and to cut no group.
+        ordered = _groups_in_turn(dataset, rows) if split == "train" else rows
+        for batch in _pass(run, weights, ordered, feed, batch_size, counts=split == "train"):
             for tap, values in zip(taps, batch.pooled, strict=True):
                 tap[batch.rows] = np.asarray(values)[: len(batch.rows)]
             if split == "train":
                 running = _added(running, batch, batch_size)
+                if len(batch.rows) == batch_size:
+                    whole.add(batch)
             on_images(len(batch.rows))
-    return Features(taps, _moments(running))
+    return Features(taps, _moments(running), whole.parts())
 
 
 def observe(
@@ -117,6 +123,33 @@ def _added(running: _Running, batch: _Batch, batch_size: int) -> _Running:
     if counted == batch_size or whole == 0:
         inputs, whole = add_moments(inputs, batch.inputs, 1), whole + 1
     return _Running(inputs, whole, add_moments(running.outputs, batch.outputs, counted), running.images + counted)
+
+
+def _groups_in_turn(dataset: Dataset, rows: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+    """The rows with the images of a group beside each other, groups in a random order, seeded."""
+    names, member = np.unique(dataset.groups[rows], return_inverse=True)
+    return rows[np.argsort(np.random.default_rng(0).permutation(len(names))[member], kind="stable")]
+
+
+class _WholeBatches:
+    """Sums over neighbouring whole batches, 32 to 63 of them: twice as many batches go into each when there would be 64."""
+
+    def __init__(self, sums: list[Tree]) -> None:
+        self.sums, self.each, self.open, self.count = sums, 1, None, 0
+
+    def add(self, batch: _Batch) -> None:
+        self.open = add_moments(self.open, (batch.inputs, batch.outputs), 1)
+        self.count += 1
+        if self.count < self.each:
+            return
+        self.sums.append(self.open)
+        self.open, self.count = None, 0
+        if len(self.sums) == 64:
+            self.sums = [jax.tree.map(np.add, *self.sums[k : k + 2]) for k in range(0, 64, 2)]
+            self.each *= 2
+
+    def parts(self) -> list[Moments]:
+        return [Moments(*central_moments(total, self.each)) for total in self.sums]
 
 
 def _moments(running: _Running) -> Moments:

@@ -19,7 +19,7 @@ def render(summary: Mapping[str, Any]) -> str:
     import jinja2
     from markupsafe import Markup
 
-    from fteng.report import drawings, final, findings, view, words
+    from fteng.report import drawings, final, findings, similarity, view, words
 
     here = Path(__file__).parent
     environment = jinja2.Environment(
@@ -29,7 +29,7 @@ def render(summary: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"final": final, "findings": findings, "view": view, "words": words}
+    environment.globals |= {"final": final, "findings": findings, "similarity": similarity, "view": view, "words": words}
     script = (here / "script.js").read_text(encoding="utf-8")
     # The policy names this one script by its digest: nothing else can run, and no request can leave the page.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -18,6 +18,7 @@ from fteng.results import Predictions, read_predictions
 from fteng.summary.audit import of_costs, of_probes, of_splits, of_trials, of_versions
 from fteng.summary.chosen import calibration, final, pairs, recommendation, subgroups
 from fteng.summary.rows import Judge, probed_rows, shown_rows, tuned_rows
+from fteng.summary.similarity import similarity
 
 
 def collect(workdir: Path) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def collect(workdir: Path) -> dict[str, Any]:
         "final": None,
         "calibration": None,
         "subgroups": [],
+        "similarity": None,
     }
     if probed is None:
         return summary
@@ -68,6 +70,7 @@ def collect(workdir: Path) -> dict[str, Any]:
     summary["depth_curve"] = [rows[index].entry for index in shown]
     summary["audit"] += of_probes(probed["probes"])
     summary["chance"] = _chance(some["test"])
+    summary["similarity"] = similarity(study, rows, summary["trials"], judge)
     if choice is not None:
         chosen = rows[choice["row"]].candidate
         summary["recommendation"] = choice | {"row": shown.index(choice["row"])}

@@ -207,6 +207,6 @@ def _cut_metrics(path: Path, step: int) -> None:
 def _step_of(line: str) -> float:
     """Of a line of metrics; one that a kill cut short is later than any checkpoint."""
     try:
-        return json.loads(line)["step"]
+        return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf

@@ -1,0 +1,238 @@
+"""The section on similarity: what was said of the data before the sweep, and whether it held. From the summary alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import altair as alt
+from altair.utils import schemapi
+from markupsafe import Markup
+
+from fteng.report import figures, words
+from fteng.report.figures import Mark
+
+Summary = Mapping[str, Any]
+_DISTANCES = (
+    ("mean_shift", "Mean shift, source standard deviations"),
+    ("log_variance_ratio", "Change of spread, |ln variance ratio|"),
+    ("diagonal_frechet", "Squared Frechet distance, independent channels"),
+)
+CLASS_COLUMNS = (
+    ("within_share", "Scatter within classes, of all"),
+    ("nearest_mean", "Nearest class mean, balanced accuracy"),
+    ("silhouette", "Silhouette"),
+)
+
+
+class Drawn(NamedTuple):
+    """Figures; a list is empty where there is nothing to draw."""
+
+    distances: list[Markup]
+    scores: list[Markup]
+    learning: Markup | None
+
+
+def draw(summary: Summary) -> Drawn:
+    """Every figure of the section."""
+    said = summary["similarity"]
+    with schemapi.debug_mode(False):
+        return Drawn(_distances(said), _scores(said), _learning(said))
+
+
+def sentences(summary: Summary) -> list[str]:
+    """What a reader can act on, one thought a sentence."""
+    said = summary["similarity"]
+    profile, advice, metric = said["profile"], said["advice"], words.metric_name(said["metric"])
+    told = []
+    if profile["first_noticeable"] is not None:
+        told.append(
+            f"The data differ noticeably from the source from {profile['first_noticeable']} on (at most"
+            f" {100 * profile['level']:g} % false alarms over all stages). {profile['about']}"
+        )
+    elif profile["reason"]:
+        told.append(f"Whether the data differ from the source was not tested: {profile['reason']}.")
+    else:
+        told.append(f"No stage shows a difference from the source beyond chance. {profile['about']}")
+    splits = said["splits"]
+    if splits["first_noticeable"] is not None:
+        told.append(
+            f"The test images differ from the training images from {splits['first_noticeable']} on: scores on them speak of images"
+            " that are unlike those trained on."
+        )
+    plan, ours = advice["ours"]["plan"], advice["ours"]
+    if plan is None:
+        told.append(f"No prediction could be made: {ours['reason']}.")
+    else:
+        text = words.plan(plan["freeze_depth"], plan["tap"], summary["stages"], [])
+        told.append(f"Advice before any tuning: {text[0].lower()}{text[1:]}; {ours['reason']}. {ours['evidence']}")
+    folk = advice["folklore"]
+    text = words.plan(folk["freeze_depth"], folk["tap"], summary["stages"], [])
+    told.append(f"The folklore would say “{folk['cell']}”, and so: {text[0].lower()}{text[1:]} ({folk['why']}).")
+    grade = said["grade"]
+    row = next((row for row in grade["advice"] if row["name"] == "ours" and row["regret"] is not None), None)
+    if row is not None:
+        exact = "" if row["exact"] else f" (measured: {row['measured']['label']}, the nearest)"
+        told.append(
+            f"Following that advice{exact} lost {_points(row)} points of {metric} on test against the best plan that was measured,"
+            f" and would have saved {words.duration(row['seconds_saved'])} of {words.duration(grade['sweep_seconds'])}."
+        )
+    return told
+
+
+def learning_sentence(summary: Summary) -> str:
+    """What the last doubling of the images brought."""
+    gains = [curve for curve in summary["similarity"]["learning"]["curves"] if curve["last_doubling"] is not None]
+    if not gains:
+        return ""
+    curve = gains[0]
+    change = f"{100 * curve['last_doubling']:+.1f}".replace("-", "−")
+    name = words.metric_name(summary["similarity"]["metric"])
+    return (
+        f"The second half of the training images changed the {name} of the classifier on {curve['tap']} by {change} points on"
+        " validation."
+    )
+
+
+def advice_rows(summary: Summary) -> list[dict[str, str]]:
+    """The grading of each advice, the smallest regret first."""
+    rows = summary["similarity"]["grade"]["advice"]
+    order = sorted(rows, key=lambda row: (row["regret"] is None, row["regret"] or 0.0))
+    return [
+        {
+            "name": row["label"],
+            "plan": _plan(row),
+            "regret": "–" if row["regret"] is None else _points(row),
+            "swept": "–" if row["against_sweep"] is None else f"{row['against_sweep']:+.1f}".replace("-", "−"),
+            "saved": "–" if row["seconds_saved"] is None else words.duration(max(row["seconds_saved"], 0.0)),
+            "note": row["reason"],
+        }
+        for row in order
+    ]
+
+
+def tau_rows(summary: Summary) -> list[dict[str, Any]]:
+    """How each score ranked the depths, the best first."""
+    rows = summary["similarity"]["grade"]["scores"]
+    order = sorted(rows, key=lambda row: -2.0 if row["tau"] is None else row["tau"], reverse=True)
+    return [
+        {
+            "name": row["label"],
+            "tau": words.interval({"value": row["tau"], "low": row["low"], "high": row["high"]}, 2).replace("-", "−"),
+            "p": words.p_value(row["p"]) if row["p"] is not None else "–",
+            "depths": row["depths"],
+            "best": "–" if row["best_depth"] is None else row["best_depth"],
+            "note": row["reason"],
+        }
+        for row in order
+    ]
+
+
+def stage_rows(summary: Summary) -> list[dict[str, Any]]:
+    """One row a stage: each score, and how the classes lie, in words; `why` names what is undefined."""
+    said = summary["similarity"]
+    rows = []
+    for index, stage in enumerate(said["stages"]):
+        cells = [said["classes"]["rows"][index][name] for name, _ in CLASS_COLUMNS]
+        cells += [said["alignment"][index]["labels_debiased"], said["alignment"][index]["next_debiased"]]
+        cells += [score["rows"][index] for score in said["scores"]]
+        rows.append({"stage": stage, "cells": [(_figure(cell["value"]), cell["reason"]) for cell in cells]})
+    return rows
+
+
+def stage_columns(summary: Summary) -> list[str]:
+    """The titles of `stage_rows`."""
+    scores = [score["label"] for score in summary["similarity"]["scores"]]
+    return [*(title for _, title in CLASS_COLUMNS), "CKA with the labels", "CKA with the next stage", *scores]
+
+
+def _distances(said: Summary) -> list[Markup]:
+    drawn = []
+    for name, title in _DISTANCES:
+        rows = [(row["stage"], row[name], row["p"]) for row in said["profile"]["rows"] if row[name]["value"] is not None]
+        if rows:
+            drawn.append(_with_zero([_distance(*row) for row in rows], title, said["stages"]))
+    rows = [(row["stage"], row["mmd2"], row["p"]) for row in said["splits"]["rows"] if row["mmd2"]["value"] is not None]
+    if rows:
+        drawn.append(_with_zero([_distance(*row) for row in rows], "Test against training images, MMD²", said["stages"]))
+    return drawn
+
+
+def _distance(stage: str, cell: Mapping[str, Any], p: float | None) -> Mark:
+    zero, value = cell["zero"], cell["value"]
+    chance = "" if zero is None else f", by chance alone {_figure(zero['mean'])} [{_figure(zero['low'])}, {_figure(zero['high'])}]"
+    told = "" if p is None else f", p {words.p_value(p)}"
+    low, high = (None, None) if zero is None else (zero["low"], zero["high"])
+    return Mark(0, value, low, high, f"{stage}: {_figure(value)}{chance}{told}", name=stage)
+
+
+def _with_zero(marks: Sequence[Mark], title: str, stages: Sequence[str]) -> Markup:
+    """A dot a stage, first stage on top, beside the band in which chance alone would put it."""
+    x, y = alt.X("value:Q").axis(alt.Axis(tickCount=4, title=None)).scale(zero=True), figures._rows(stages)
+    bands = [mark._asdict() for mark in marks if mark.low is not None]
+    band = figures._chart(bands).mark_bar(height={"band": 0.8}, color=figures.SOFT)
+    dots = figures._chart([mark._asdict() for mark in marks]).mark_point(
+        size=60, filled=True, opacity=1, color=figures.ACCENT, aria=True
+    )
+    layers = [
+        band.encode(x=alt.X("low:Q").axis(alt.Axis(tickCount=4, title=None)).scale(zero=True), x2=alt.X2("high"), y=y),
+        dots.encode(x=x, y=y, description=figures.TITLE),
+    ]
+    return figures._draw(alt.layer(*layers), title, width=290, height=figures._step(stages))
+
+
+def _scores(said: Summary) -> list[Markup]:
+    """The measured curve against our prediction and the three scores that ranked it best, a dot a depth."""
+    curve = {row["freeze_depth"]: row["value"] for row in said["grade"].get("curve", [])}
+    known = [score for score in said["grade"]["scores"] if score["tau"] is not None]
+    others = sorted((score for score in known if score["name"] != "ours"), key=lambda score: score["tau"], reverse=True)
+    drawn = []
+    for score in [*(score for score in known if score["name"] == "ours"), *others[:3]]:
+        at = {row["freeze_depth"]: row["value"] for row in score["by_depth"] if row["freeze_depth"] in curve}
+        marks = [
+            Mark(value, curve[depth], None, None, f"depth {depth}: {score['label']} {_figure(value)}", name=str(depth))
+            for depth, value in at.items()
+        ]
+        title = f"{score['label']}, τ {score['tau']:.2f}".replace("-", "−")
+        drawn.append(figures.quality_against_cost(marks, metric=said["metric"], cost=title, numbers="~g"))
+    return drawn
+
+
+def _learning(said: Summary) -> Markup | None:
+    rows = [
+        {"images": point["images"], "value": point["val"], "tap": curve["tap"]}
+        | {"title": f"{curve['tap']}, {words.number(point['images'], 'image')}: {words.score(point['val'])}"}
+        for curve in said["learning"]["curves"]
+        for point in curve["points"]
+        if point["val"] is not None
+    ]
+    if not rows:
+        return None
+    names = list(dict.fromkeys(row["tap"] for row in rows))
+    color = alt.Color("tap:N").scale(domain=names, range=list(figures.SERIES[: len(names)]))
+    color = color.legend(alt.Legend(title=None, orient="bottom"))
+    x = alt.X("images:Q").axis(alt.Axis(title="training images", tickCount=5, grid=False)).scale(type="log", nice=False)
+    y = alt.Y("value:Q").axis(alt.Axis(title=None, tickCount=5, format=".2f", domain=False, ticks=False)).scale(zero=False)
+    chart = figures._chart(rows)
+    dots = chart.mark_point(size=60, filled=True, opacity=1, aria=True)
+    layers = [
+        chart.mark_line(opacity=0.5).encode(x=x, y=y, color=color),
+        dots.encode(x=x, y=y, color=color, description=figures.TITLE),
+    ]
+    title = f"{words.capital(words.metric_name(said['metric']))} of the classifier, validation"
+    return figures._draw(alt.layer(*layers), title, width=330, height=220)
+
+
+def _plan(row: Mapping[str, Any]) -> str:
+    plan = row["plan"]
+    if plan is None:
+        return "–"
+    text = f"tune from depth {plan['freeze_depth']}" if plan["tuned"] else f"classifier on {plan['tap']}"
+    return text if row["exact"] or row["measured"] is None else f"{text}; measured: {row['measured']['label']}"
+
+
+def _points(row: Mapping[str, Any]) -> str:
+    bounds = "" if row["low"] is None else f" [{row['low']:.1f}, {row['high']:.1f}]"
+    return f"{row['regret']:.1f}{bounds}".replace("-", "−")
+
+
+def _figure(value: float | None) -> str:
+    return words.UNDEFINED if value is None else f"{value:.3g}".replace("-", "−")

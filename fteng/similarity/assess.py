@@ -1,0 +1,156 @@
+"""The whole answer before a sweep, from what the probes' pass has left: one record that goes to JSON as it is."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from threadpoolctl import threadpool_limits
+
+from fteng.analysis.metrics import METRICS
+from fteng.similarity import folklore
+from fteng.similarity.against_source import SourceMoments, compare_with_source, median_shift
+from fteng.similarity.between_splits import compare_splits
+from fteng.similarity.learning import Fit, Rows, last_doubling, learning_curve
+from fteng.similarity.predict import EVIDENCE, FORM, predict
+from fteng.similarity.stages import FOLDS, MOST, MOST_PAIRS, SCORES, Chosen, Measured, choose, judged_by, measure
+from fteng.similarity.task import ask_source_head
+from fteng.similarity.undefined import UndefinedError
+
+# Grows when a reader of an older record could misread it.
+FORMAT = 1
+
+
+class Study(NamedTuple):
+    """What is assessed. rows: labels, groups, ids and splits; images: (n, h, w, 3) uint8, of which a few are shown small; metric:
+    what will decide; probes: as in probes/result.json, of which `tap` and `val` are read."""
+
+    stages: Sequence[str]
+    taps: Sequence[Shaped[np.ndarray, "n _"]]
+    rows: Rows
+    classes: Sequence[str]
+    images: Shaped[np.ndarray, "n h w 3"]
+    metric: str
+    probes: Sequence[Mapping[str, Any]]
+
+
+def assess(
+    study: Study,
+    source: SourceMoments,
+    source_logits: Float[np.ndarray, "n z"] | None,
+    gradient_to_weight: Sequence[float] | None,
+    fit: Fit,
+) -> dict[str, Any]:
+    """Distances, classes, scores and advice, each number with a reason where it has none.
+
+    source_logits: of the source head, of all images; gradient_to_weight: the gradient's norm over the weights' norm, one a stage
+    (Lee et al. 2023), or None; fit: classifiers of a learning curve. Looks at training images, and at the test images' features
+    for one question alone, whether they are like the training images: labels of test images are read only for learning curves'
+    test scores, which no advice uses.
+    """
+    began = time.perf_counter()
+    # Small products on all cores wait for each other; stages side by side, each on one core, do not.
+    with threadpool_limits(limits=1):
+        found = _assess(study, source, source_logits, gradient_to_weight, fit)
+    return found | {"seconds": time.perf_counter() - began}
+
+
+def _assess(
+    study: Study,
+    source: SourceMoments,
+    source_logits: Float[np.ndarray, "n z"] | None,
+    gradient_to_weight: Sequence[float] | None,
+    fit: Fit,
+) -> dict[str, Any]:
+    labels, groups, splits = study.rows.labels, study.rows.groups, study.rows.splits
+    many, few = (choose(labels, groups, splits["train"], most) for most in (MOST, MOST_PAIRS))
+    measured = measure(study.taps, many, few, study.metric)
+    compared = compare_with_source(study.stages, source)
+    task = ask_source_head(source_logits, many, few, study.classes, study.metric, study.rows.ids, study.images)
+    counts = np.bincount(labels[splits["train"]], minlength=len(study.classes))
+    rarest = int(counts.min())
+    told = folklore.folklore(tuple(study.stages), rarest, median_shift(compared), task["useful"]["value"])
+    return {
+        "format": FORMAT,
+        "metric": study.metric,
+        "stages": list(study.stages),
+        "images": {"train": len(splits["train"]), "linear": len(many.rows), "pairs": len(few.rows), "folds": FOLDS},
+        "profile": compared,
+        "splits": compare_splits(study.stages, study.taps, labels, groups, splits["train"], splits["test"]),
+        "alignment": _by_stage(study.stages, measured.alignment),
+        "classes": {"count": len(study.classes), "rarest": rarest, "rows": _by_stage(study.stages, measured.classes)},
+        "learning": _learning(study, fit),
+        "task": task,
+        "scores": _scores(study.stages, measured, gradient_to_weight),
+        "advice": {"folklore": folklore.record(told), "ours": _ours(study, measured, few, rarest), "probe": _best_probe(study)},
+    }
+
+
+def _by_stage(stages: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{"stage": stage, **row} for stage, row in zip(stages, rows, strict=True)]
+
+
+def _scores(stages: Sequence[str], measured: Measured, rgn: Sequence[float] | None) -> list[dict[str, Any]]:
+    """One entry a score, with a row a stage."""
+    found = [
+        {
+            "name": name,
+            "label": score.label,
+            "definition": score.source,
+            "rows": [{"stage": stage, **row[name]} for stage, row in zip(stages, measured.scores, strict=True)],
+        }
+        for name, score in SCORES.items()
+    ]
+    none = {"value": None, "reason": "no gradient was taken"}
+    ratios = [none if rgn is None else _ratio(value) for value in (rgn or [0.0] * len(stages))]
+    rows = [{"stage": stage, **value} for stage, value in zip(stages, ratios, strict=True)]
+    return [*found, {"name": "rgn", "label": "gradient to weight", "definition": "Lee et al. 2023", "rows": rows}]
+
+
+def _ratio(value: float) -> dict[str, Any]:
+    if not np.isfinite(value):
+        return {"value": None, "reason": "the stage has no weights, or its gradient is not finite"}
+    return {"value": float(value), "reason": ""}
+
+
+def _learning(study: Study, fit: Fit) -> dict[str, Any]:
+    """Of the tap whose probe is best on validation, and of the last."""
+    best = _best_probe(study)
+    taps: dict[str, None] = dict.fromkeys([*([str(best["tap"])] if best else []), study.stages[-1]])
+    curves = []
+    for tap in taps:
+        index = list(study.stages).index(tap)
+        probe = next((row for row in study.probes if row["tap"] == tap), None)
+        if probe is None:
+            continue
+        points = learning_curve(study.taps[index], study.rows, len(study.classes), study.metric, fit)
+        full = {name: probe[name].get(study.metric) for name in ("val", "test")}
+        whole = {"share": 1.0, "images": len(study.rows.splits["train"]), **full, "reason": ""}
+        curves.append({"tap": tap, "points": [*points, whole], "last_doubling": last_doubling(points, full["val"])})
+    return {"curves": curves}
+
+
+def _best_probe(study: Study) -> dict[str, Any] | None:
+    """The linear classifier that is best on validation."""
+    sign = 1 if METRICS[study.metric].higher_is_better else -1
+    known = [row for row in study.probes if row["val"].get(study.metric) is not None]
+    if not known:
+        return None
+    best = max(known, key=lambda row: sign * row["val"][study.metric])
+    return {"tap": best["tap"], "freeze_depth": list(study.stages).index(best["tap"]) + 1, "tuned": False}
+
+
+def _ours(study: Study, measured: Measured, few: Chosen, rarest: int) -> dict[str, Any]:
+    about = {"form": FORM, "evidence": EVIDENCE}
+    if not few.folds:
+        return about | {"ranking": [], "plan": None, "reason": "cross-validation needs two groups of images"}
+    # Ridge regression is judged by accuracy where log loss decides, and so is its probe.
+    metric = judged_by(study.metric)
+    validated = {row["tap"]: row["val"].get(metric) for row in study.probes}
+    seen = [validated.get(stage) for stage in study.stages]
+    try:
+        found = predict(study.stages, measured.grams, few.labels, few.groups, few.folds, metric, rarest, seen)
+    except UndefinedError as error:
+        return about | {"ranking": [], "plan": None, "reason": str(error)}
+    return about | {"ranking": found.ranking, "plan": found.chosen._asdict(), "reason": found.reason}

@@ -1,0 +1,83 @@
+"""Before any training: one pass over the images, a linear classifier a tap, the profile, and how similar the data are."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fteng import paths
+from fteng.ground import Ground
+from fteng.paths import StudyPaths
+from fteng.probe import logistic, probe
+from fteng.probe.features import Features, extract
+from fteng.probe.profile import profile
+from fteng.progress import Reporter
+from fteng.race.decide import deciding_metric
+from fteng.results import write_predictions
+from fteng.similarity.against_source import SourceMoments
+from fteng.similarity.assess import Study, assess
+from fteng.similarity.learning import Rows
+from fteng.similarity.task import source_answers
+from fteng.train.feed import Feed
+from fteng.train.trial import Interrupted
+
+_FEWEST_BATCHES = 8
+
+
+def survey(
+    ground: Ground,
+    study: StudyPaths,
+    feed: Feed,
+    flops: Sequence[float],
+    reporter: Reporter,
+    should_stop: Callable[[], bool],
+) -> None:
+    """One pass, then a linear classifier a tap, and what can be said before a sweep; written last: result.json."""
+    reporter.phase("features", len(ground.dataset.labels))
+    # A test of difference needs several whole batches.
+    size = min(ground.config.train.batch_size, max(1, len(ground.dataset.splits["train"]) // _FEWEST_BATCHES))
+
+    def on_images(count: int) -> None:
+        reporter.advance(count)
+        if should_stop():
+            raise Interrupted("nothing: the probes, which start anew,")
+
+    began = time.perf_counter()
+    features = extract(ground.backbone, ground.weights, ground.dataset, feed, size, on_images)
+    pass_seconds = time.perf_counter() - began
+    reporter.phase("probes", len(features.taps))
+    rows, heads = [], {}
+    study.probes.mkdir(parents=True, exist_ok=True)
+    for index, (stage, values) in enumerate(zip(ground.backbone.stages, features.taps, strict=True)):
+        started = time.perf_counter()
+        found = probe.fit_probe(values, ground.dataset)
+        seconds = time.perf_counter() - started
+        write_predictions(study.probes / f"{stage}.parquet", found.predictions)
+        heads |= {f"{stage}/{name}": values for name, values in found.head.items()}
+        # The network up to the tap is paid for too, by its share of the pass.
+        share = sum(flops[: index + 1]) / sum(flops)
+        rows.append(probe.record(stage, index, found, sum(flops[: index + 1]), seconds + share * pass_seconds))
+        reporter.advance(1, stage)
+    paths.write_by(study.probes / "heads.npz", lambda path: np.savez(path, **heads))
+    paths.write_json(study.probes / "similarity.json", _similarity(ground, features, rows))
+    rows_of_profile = profile(ground.backbone.stages, ground.source, features.moments)
+    paths.write_json(study.probes / "result.json", {"probes": rows, "profile": rows_of_profile})
+
+
+def _similarity(ground: Ground, features: Features, probes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What can be said before the sweep, from what the pass has left."""
+    dataset, classes = ground.dataset, ground.dataset.classes
+    where = "inputs" if ground.source.kind == "batch_norm" else "outputs"
+    parts = [getattr(part, where) for part in features.parts]
+    source = SourceMoments(ground.source.kind, ground.source.moments, getattr(features.moments, where), parts)
+    head = ground.weights.source_head
+    logits = None if head is None else source_answers(features.taps[-1], np.asarray(head["kernel"]), np.asarray(head["bias"]))
+    seen = Rows(dataset.labels, dataset.groups, dataset.ids, dataset.splits)
+    metric = deciding_metric(ground.config.judge.metric, len(classes))
+    study = Study(ground.backbone.stages, features.taps, seen, classes, dataset.images, metric, probes)
+
+    def fit(values: np.ndarray, labels: np.ndarray) -> logistic.Solution:
+        return logistic.fit(values, labels, len(classes), probe.STRENGTHS)
+
+    return assess(study, source, logits, None, fit)

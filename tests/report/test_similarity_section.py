@@ -1,0 +1,72 @@
+"""The section on similarity, from a record as `assess` and `grade` make it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from fteng.report import similarity, view, words
+from fteng.similarity.assess import assess
+from fteng.similarity.grade import Measurement, grade
+from tests.similarity.test_assess import NOTHING, fit, moments, study
+
+BOX = "{% macro box(label) %}<div>{{ caller() }}</div>{% endmacro %}{% include 'similarity.html' %}"
+
+
+def summary(source=None, measured=True, **changed):
+    one = study(**changed)
+    logits = 5 * np.eye(12)[one.rows.labels]
+    found = assess(one, moments(one.taps, shift=2.0) if source is None else source, logits, [1.0, 2.0, 3.0], fit)
+    rows = [
+        Measurement("c", depth, depth < 3, f"depth {depth} <b>", 0.5 + 0.1 * depth, 0.5, np.full(50, 0.5 + 0.1 * depth), 5.0)
+        for depth in range(4)
+    ]
+    counts = {split: {"a": 30, "b": 30} for split in ("train", "val", "test")}
+    dataset = {"counts": counts, "groups": dict.fromkeys(counts, 60)}
+    return {"stages": list(one.stages), "dataset": dataset, "similarity": {**found, "grade": grade(found, rows * measured, 20.0)}}
+
+
+def page(of):
+    environment = Environment(
+        loader=FileSystemLoader(Path(similarity.__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.globals |= {"similarity": similarity, "view": view, "words": words}
+    return environment.from_string(BOX).render(summary=view.clean(of))
+
+
+def test_the_section_says_what_was_advised_and_what_it_cost():
+    text = page(summary())
+    for part in (
+        "from a on",
+        "Advice before any tuning",
+        "The folklore would say",
+        "Following that advice",
+        "always tune everything",
+    ):
+        assert part in text
+    assert "nan" not in text.lower().replace("nance", "")
+    assert "<b>" not in text
+    assert text.count("data:image/jpeg;base64,") > 0
+    assert text.count("<svg") >= 4
+
+
+def test_before_any_trial_it_says_that_it_is_not_graded():
+    text = page(summary(measured=False))
+    assert "Not graded yet" in text
+    assert "Following that advice" not in text
+
+
+@pytest.mark.parametrize("changed", [{"n": 24}, {"n": 20, "classes": 10}])
+def test_undefined_numbers_are_words(changed):
+    text = page(summary(source=NOTHING, **changed))
+    assert "undefined" in text
+    assert "not tested" in text
+
+
+def test_regrets_are_sorted_and_taus_too():
+    of = summary()
+    regrets = [row["regret"] for row in similarity.advice_rows(of)]
+    numbers = [float(text.split()[0].replace("−", "-")) for text in regrets if text != "–"]
+    assert numbers == sorted(numbers)
+    assert len(similarity.stage_columns(of)) == len(similarity.stage_rows(of)[0]["cells"])

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+from threadpoolctl import threadpool_limits
+
+from fteng.similarity.folklore import folklore
+from fteng.similarity.predict import every_plan, predict
+from fteng.similarity.ridge import STRENGTHS, gram, out_of_fold
+from fteng.similarity.rows import group_folds, standardised
+from fteng.similarity.undefined import UndefinedError
+
+STAGES = ("a", "b", "c", "d")
+
+
+@pytest.fixture(autouse=True)
+def one_core_a_product():
+    with threadpool_limits(limits=1):
+        yield
+
+
+def taps(seed, knows, n=150):
+    """Four stages of noise; those named in `knows` tell the three classes apart."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 3
+    return [
+        rng.standard_normal((n, 6)) + (3.0 * np.eye(3)[labels] @ rng.standard_normal((3, 6)) if stage in knows else 0)
+        for stage in STAGES
+    ], labels
+
+
+def predicted(features, labels, images_a_class=50, metric="accuracy", validated=(None,) * 4):
+    groups = np.arange(len(labels))
+    folds = group_folds(labels, groups, 5, 0)
+    return predict(STAGES, [gram(x) for x in features], labels, groups, folds, metric, images_a_class, validated)
+
+
+def test_answers_out_of_fold_are_those_of_fitting_without_the_fold():
+    features, labels = taps(0, "a")
+    folds = group_folds(labels, np.arange(150), 5, 0)
+    found = out_of_fold(gram(features[0]), labels, folds)
+    errors = []
+    for strength in STRENGTHS:
+        answers = np.empty((150, 3))
+        # A constant column in place of the constant that is added to the kernel; penalised like the others.
+        x = np.hstack([standardised(features[0]) / np.sqrt(6), np.ones((150, 1))])
+        for rows in folds:
+            left = np.setdiff1d(np.arange(150), rows)
+            ridge = Ridge(alpha=150 * strength, fit_intercept=False).fit(x[left], np.eye(3)[labels[left]])
+            answers[rows] = ridge.predict(x[rows])
+        errors.append((((answers - np.eye(3)[labels]) ** 2).mean(), answers))
+    np.testing.assert_allclose(found, min(errors, key=lambda pair: pair[0])[1], atol=1e-8)
+
+
+def test_every_tap_and_every_depth_is_a_plan():
+    plans = every_plan(STAGES)
+    assert [(plan.tap, plan.freeze_depth) for plan in plans if not plan.tuned] == [("a", 1), ("b", 2), ("c", 3), ("d", 4)]
+    assert [(plan.tap, plan.freeze_depth) for plan in plans if plan.tuned] == [("d", 0), ("d", 1), ("d", 2), ("d", 3)]
+
+
+def test_where_one_stage_knows_the_classes_its_classifier_is_advised():
+    found = predicted(*taps(0, "b"))
+    assert (found.chosen.tap, found.chosen.tuned) == ("b", False)
+    assert "promises" in found.reason
+    best = found.ranking[0]
+    assert best["low"] <= best["predicted"] <= best["high"]
+    assert sum(row["best_share"] for row in found.ranking) == pytest.approx(1)
+    by_depth = {row["freeze_depth"]: row["predicted"] for row in found.ranking if row["tuned"]}
+    # Behind the one that knows there is nothing left to tune with.
+    assert min(by_depth[0], by_depth[1], by_depth[2]) > by_depth[3] + 0.2
+
+
+def test_validation_chooses_among_classifiers():
+    features, labels = taps(0, "b")
+    features[2] = features[1]
+    assert predicted(features, labels, validated=(0.3, 0.9, 0.95, 0.3)).chosen.tap == "c"
+    assert predicted(features, labels, validated=(0.3, 0.95, 0.9, 0.3)).chosen.tap == "b"
+
+
+def test_with_many_images_and_much_left_to_gain_tuning_is_advised_where_it_trains_least():
+    rng = np.random.default_rng(0)
+    features, labels = taps(0, "")
+    features = [x + 0.5 * np.eye(3)[labels] @ rng.standard_normal((3, 6)) for x in features]
+    found = predicted(features, labels, images_a_class=5000)
+    assert found.chosen.tuned
+    level = [row["freeze_depth"] for row in found.ranking if row["tuned"] and row["equal"]]
+    assert found.chosen.freeze_depth == max(level)
+
+
+def test_with_few_images_no_tuning_is_advised_whatever_it_promises():
+    rng = np.random.default_rng(0)
+    features, labels = taps(0, "")
+    features = [x + 0.5 * np.eye(3)[labels] @ rng.standard_normal((3, 6)) for x in features]
+    found = predicted(features, labels, images_a_class=199)
+    assert not found.chosen.tuned
+    assert "promises +" in found.reason
+
+
+def test_constant_stages_have_no_prediction_and_all_constant_says_so():
+    features, labels = taps(0, "b")
+    features[3] = np.ones_like(features[3])
+    found = predicted(features, labels)
+    assert "d" not in {row["tap"] for row in found.ranking if not row["tuned"]}
+    assert all(np.isfinite(row["predicted"]) for row in found.ranking)
+    with pytest.raises(UndefinedError, match="constant"):
+        predicted([np.ones_like(x) for x in features], labels)
+
+
+@pytest.mark.parametrize(
+    ("images", "shift", "useful", "cell", "plan"),
+    [
+        (20, 0.1, None, "little and similar", ("d", 4, False)),
+        (20, 0.9, 1.0, "little and different", ("b", 2, False)),
+        (500, 0.1, None, "much and similar", ("d", 0, True)),
+        (500, None, 0.1, "much and different", ("d", 0, True)),
+        (99, None, 0.6, "little and similar", ("d", 4, False)),
+        (99, None, None, "little and different", ("b", 2, False)),
+    ],
+)
+def test_the_folklore_has_four_cells(images, shift, useful, cell, plan):
+    told = folklore(STAGES, images, shift, useful)
+    assert (told.cell, tuple(told.plan)) == (cell, plan)
