@@ -19,7 +19,9 @@ def bill(ground: Ground, study: StudyPaths, reporter: Reporter) -> str:
     share of a recomputed prefix included. Probes, caches, evaluation and report come on top.
     """
     site = make_site(ground, study, make_feed(ground.dataset.images), reporter, lambda: False)
-    track, _ = lay_track(site, blank_starts(site, ground.specs), ground.specs, flops_of(ground, ground.specs), fill=False)
+    track, _ = lay_track(
+        site, blank_starts(site, ground.specs), ground.specs, ground.specs, flops_of(ground, ground.specs), fill=False
+    )
     compile_at_once(track, ground.specs)
     reporter.close()
     recipe, train = ground.config.train, len(ground.dataset.splits["train"])
@@ -47,7 +49,7 @@ def bill(ground: Ground, study: StudyPaths, reporter: Reporter) -> str:
         f" {len(ground.dataset.classes)} classes; {images:,} images through each trial"
     )
     if ground.config.sweep.search == "race":
-        lines.append("sweep.search=race: the sum is the most it can take; what cannot win is stopped before")
+        lines.append("sweep.search=race: what cannot win is stopped, so the sum is about the most it can take")
     return "\n".join(lines)
 
 

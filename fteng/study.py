@@ -11,6 +11,7 @@ import numpy as np
 
 from fteng import paths, record
 from fteng.analysis.bootstrap import group_weights
+from fteng.analysis.recommend import Candidate
 from fteng.backbones.flops import StageFlops
 from fteng.config import Config
 from fteng.data.prepare import Dataset
@@ -40,10 +41,12 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
     pending = _pending(ground, study)
     probed = (study.probes / "result.json").exists()
     if probed and not pending:
+        shutil.rmtree(study.prefix, ignore_errors=True)
         return
     _say_left_out(ground.dataset, reporter)
     feed = make_feed(ground.dataset.images)
-    reporter.say(f"{feed.where}; {len(pending)} of {len(ground.specs)} trials to run on {record.device()}")
+    racing = ground.config.sweep.search == "race"
+    reporter.say(f"{feed.where}; {'at most ' * racing}{len(pending)} of {len(ground.specs)} trials to run on {record.device()}")
     flops = flops_of(ground, pending)
     kept: list[dict[str, Any]] = []
     if not probed:
@@ -51,7 +54,7 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
             survey(ground, study, feed, flops.forward, reporter, should_stop)
     try:
         if pending:
-            kept = _run_trials(ground, study, feed, flops, pending, reporter, should_stop, clock)
+            _run_trials(ground, study, feed, flops, pending, reporter, should_stop, clock, kept)
     finally:
         record.append_run(study, clock.seconds, kept)
 
@@ -59,7 +62,7 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
 def _pending(ground: Ground, study: StudyPaths) -> list[TrialSpec]:
     """Trials that may have to run: those without a result, or stopped by a race that is not over, or is asked for no more."""
     racing = ground.config.sweep.search == "race"
-    if racing and is_over(study.race, ground.specs):
+    if racing and is_over(study, ground.specs, _settings(ground)):
         return []
     pending = []
     for spec in ground.specs:
@@ -70,7 +73,8 @@ def _pending(ground: Ground, study: StudyPaths) -> list[TrialSpec]:
         elif where.running.exists():
             # A kill after the result and before the clean-up leaves these behind.
             shutil.rmtree(where.running)
-    return pending
+    # Which of them a race asks for, it finds out itself.
+    return list(ground.specs) if racing else pending
 
 
 def _write_images(dataset: Dataset, study: StudyPaths) -> None:
@@ -120,13 +124,15 @@ def _run_trials(
     reporter: Reporter,
     should_stop: Callable[[], bool],
     clock: "_Clock",
-) -> list[dict[str, Any]]:
-    """Every pending trial. Returns which activations were kept, for the record."""
+    kept: list[dict[str, Any]],
+) -> None:
+    """Every pending trial. kept: is told which activations are kept, for the record."""
     site = make_site(ground, study, feed, reporter, should_stop)
     with clock.phase("starts"):
         starts = make_starts(site, ground.specs, pending)
     with clock.phase("prefix"):
-        track, kept = lay_track(site, starts, pending, flops)
+        track, found = lay_track(site, starts, ground.specs, pending, flops)
+        kept += found
     if ground.config.sweep.search == "race":
         with clock.phase("trials"):
             run_race(track, _field(ground, study), study.race)
@@ -138,7 +144,6 @@ def _run_trials(
             run_exhaustive(track, pending)
     # Nobody asks for them again.
     shutil.rmtree(study.prefix, ignore_errors=True)
-    return kept
 
 
 def make_site(ground: Ground, study: StudyPaths, feed: Feed, reporter: Reporter, should_stop: Callable[[], bool]) -> Site:
@@ -151,12 +156,21 @@ def make_site(ground: Ground, study: StudyPaths, feed: Feed, reporter: Reporter,
 def _field(ground: Ground, study: StudyPaths) -> Field:
     """All that races, with the probes, which stand already."""
     judge = ground.config.judge
-    taps = [row["tap"] for row in paths.read_json(study.probes / "result.json")["probes"]]
-    probes = {tap: read_predictions(study.probes / f"{tap}.parquet")["val"] for tap in taps}
-    groups = next(iter(probes.values())).groups
-    weights = group_weights(groups, judge.resamples, zlib.crc32(b"val"))
+    probes = []
+    for row in paths.read_json(study.probes / "result.json")["probes"]:
+        answers = read_predictions(study.probes / f"{row['tap']}.parquet")["val"]
+        name, cost = f"linear classifier on {row['tap']}", row["cost"]["flops_per_example"]
+        probes.append(Candidate(name, row["tap"], row["stage_index"] + 1, 0, cost, [answers], []))
+    weights = group_weights(probes[0].val[0].groups, judge.resamples, zlib.crc32(b"val"))
+    settings = _settings(ground)
+    return make_field(ground.specs, probes, Judge(settings["metric"], judge.margin, judge.confidence, weights), settings)
+
+
+def _settings(ground: Ground) -> dict[str, Any]:
+    """How the race judges, as race.json keeps it."""
+    judge = ground.config.judge
     metric = deciding_metric(judge.metric, len(ground.dataset.classes))
-    return make_field(ground.specs, probes, Judge(metric, judge.margin, judge.confidence, weights))
+    return {"metric": metric, "margin": judge.margin, "confidence": judge.confidence, "resamples": judge.resamples}
 
 
 class _Clock:

@@ -78,6 +78,30 @@ def test_a_killed_race_decides_as_an_undisturbed_one(raced, tmp_path):
 
 
 @pytest.mark.slow
+def test_what_ended_before_there_was_a_race_takes_part_and_is_not_run_again(tmp_path):
+    assert run(tmp_path, "--config.sweep.freeze_depths=16", "--config.sweep.learning_rates=1e-3", base=RACE[:-3]).returncode == 0
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("result.json")}
+    ended = run(tmp_path, "--config.sweep.search=race", base=RACE)
+    assert ended.returncode == 0, ended.stderr
+    race = read_json(tmp_path / "race.json")
+    assert race["over"]
+    kept = {file: stamp for file, stamp in before.items() if "trials" in file.parts}
+    assert kept
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+
+
+@pytest.mark.slow
+def test_a_rate_that_diverges_leaves_the_others_in_the_race(tmp_path):
+    flags = ("--config.sweep.search=race", "--config.sweep.learning_rates=1e30,1e-4", "--config.sweep.seeds=0")
+    ended = run(tmp_path, *flags, base=RACE[:-2])
+    assert ended.returncode == 0, ended.stderr
+    summary = read_json(tmp_path / "report" / "summary.json")
+    states = {(trial["freeze_depth"], trial["learning_rate"]): trial["status"] for trial in summary["trials"]}
+    assert any(state == "diverged" for state in states.values())
+    assert any(state == "done" for (_, rate), state in states.items() if rate == 1e-4)
+
+
+@pytest.mark.slow
 def test_what_a_race_stopped_goes_on_when_all_is_asked_for(raced, tmp_path):
     """The same trials, to the bit, as a study that never raced."""
     one, other = tmp_path / "raced", tmp_path / "never"

@@ -39,6 +39,16 @@ class FreezePlan(NamedTuple):
         return tuple(name for name, train in zip(self.stages, self.trains, strict=True) if train)
 
 
+def describe(tap: str, freeze_depth: int | None, trainable_stages: Sequence[str], leaves: str) -> str:
+    """A plan in words; its arguments as in a record."""
+    only = "" if leaves == "all" else f", {leaves} parameters only"
+    if not trainable_stages:
+        return f"linear classifier on {tap}, trained by steps"
+    if freeze_depth is None:
+        return f"only {', '.join(trainable_stages)} tuned{only}"
+    return f"everything tuned{only}" if freeze_depth == 0 else f"first {freeze_depth} stages frozen{only}"
+
+
 def prefix_plan(stages: Sequence[str], freeze_depth: int, leaves: str = "all") -> FreezePlan:
     """The first `freeze_depth` of `stages` are frozen, the rest trains. Raises UserError on a depth outside 0 ... len(stages)."""
     if not 0 <= freeze_depth <= len(stages):

@@ -98,6 +98,12 @@ def free_room(memory_gib: float, disk_gib: float, folder: Path) -> Room:
     return Room(share if memory_gib < 0 else min(share, memory), memory, disk)
 
 
+def less(room: Room, choices: Sequence[Choice]) -> Room:
+    """What these choices leave."""
+    taken = {name: sum(choice.bytes for choice in choices if choice.place == name) for name in room._fields}
+    return Room(**{name: limit - taken[name] for name, limit in room._asdict().items()})
+
+
 def available_memory() -> int:
     """Bytes a program may still take; on Linux what files occupy counts."""
     pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

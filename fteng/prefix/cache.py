@@ -144,11 +144,13 @@ def _walk(
     """Fills one array an entry; each stage of each image (and view) is computed once."""
     shapes = ground.walk.shapes(ground.start, ground.dataset.images.shape[1], ground.batch)
     arrays: dict[Entry, np.ndarray] = {}
+    if needed := sum(choice.bytes for choice in missing if choice.place == "disk"):
+        folder.mkdir(parents=True, exist_ok=True)
+        # A memory map is sparse: one after the other would all seem to fit.
+        _check_room(folder, needed)
     for choice in missing:
         shape, dtype = (ground.layout.slots, *shapes[choice.entry].shape[1:]), shapes[choice.entry].dtype
         if choice.place == "disk":
-            folder.mkdir(parents=True, exist_ok=True)
-            _check_room(folder, choice.bytes)
             arrays[choice.entry] = open_memmap(_beside(_file(folder, ground, choice.entry)), mode="w+", dtype=dtype, shape=shape)
         else:
             arrays[choice.entry] = np.empty(shape, dtype)

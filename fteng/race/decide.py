@@ -29,11 +29,12 @@ class Judge(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """One way of training (a plan and a variant) at its best rate so far. rungs: its answers to val at every rung it reached, the
-    last one after its last epoch; trained: whether any stage trains."""
+    """One way of training (a plan and a variant) at its best rate so far. rungs: its answers to val at every rung, None where it
+    was not asked, since it ended before there was a race; last: the newest of them; trained: whether any stage trains."""
 
     name: str
-    rungs: tuple[Predictions, ...]
+    rungs: tuple[Predictions | None, ...]
+    last: Predictions
     trained: bool
 
 
@@ -59,13 +60,18 @@ def may_stop(epoch: int, epochs: int) -> bool:
     return epoch * _ETA >= epochs
 
 
-def survivors(answers: Mapping[float, Predictions], judge: Judge) -> list[float]:
-    """The third of the rates (rounded up) with the best score, in order of merit; ties go by log loss, then to the lower rate."""
+def places(rates: int) -> int:
+    """How many of so many rates go on: a third, rounded up."""
+    return -(-rates // _ETA)
+
+
+def ranking(answers: Mapping[float, Predictions], judge: Judge) -> list[float]:
+    """The rates in order of merit: by score, ties by log loss, then the lower rate first."""
 
     def merit(rate: float) -> tuple[float, float, float]:
         return _score(answers[rate], judge.metric), _score(answers[rate], "log_loss"), -rate
 
-    return sorted(answers, key=merit, reverse=True)[: -(-len(answers) // _ETA)]
+    return sorted(answers, key=merit, reverse=True)
 
 
 def can_win(way: Standing, rung: int, finished: Sequence[Standing], incumbent: Standing, judge: Judge) -> Verdict:
@@ -75,18 +81,18 @@ def can_win(way: Standing, rung: int, finished: Sequence[Standing], incumbent: S
     the best of the others at the same rung (like with like), and that, even if it gains from here twice as much as the one that
     gained most, it ends behind the best there is. Before any trained way has ended nobody knows what may be gained: it goes on.
     """
-    gains = [_score(one.rungs[-1], judge.metric) - _score(one.rungs[rung], judge.metric) for one in finished if one.trained]
+    rivals = [(one, answers) for one in finished if one.trained and (answers := one.rungs[rung]) is not None]
+    gains = [_score(one.last, judge.metric) - _score(answers, judge.metric) for one, answers in rivals]
     gains = [gain for gain in gains if np.isfinite(gain)]
     if not gains:
         return Verdict(True, "no trained way has ended yet, so what may still be gained is not known")
-    now = way.rungs[rung]
-    rivals = [one for one in finished if one.trained]
-    leader = max(rivals, key=lambda one: _score(one.rungs[rung], judge.metric))
-    behind, reach = _difference(now, leader.rungs[rung], judge)
+    now = way.last
+    leader, led = max(rivals, key=lambda rival: _score(rival[1], judge.metric))
+    behind, reach = _difference(now, led, judge)
     if not behind + reach < 0:
         return Verdict(True, f"at this rung {behind:+.3f} (up to {behind + reach:+.3f}) against {leader.name}")
     headroom = _GROWTH * max(0.0, *gains)
-    short, reach_end = _difference(now, incumbent.rungs[-1], judge)
+    short, reach_end = _difference(now, incumbent.last, judge)
     most = short + headroom + reach_end
     told = f"{behind:+.3f} against {leader.name} at this rung, and with twice the largest gain yet ({headroom:.3f})"
     if not most < 0:
@@ -96,7 +102,7 @@ def can_win(way: Standing, rung: int, finished: Sequence[Standing], incumbent: S
 
 def nothing_to_win(incumbent: Standing, judge: Judge) -> str:
     """In words, where the best score is so high that no other could beat it by more than the margin; else empty."""
-    metric, value = METRICS[judge.metric], _score(incumbent.rungs[-1], judge.metric)
+    metric, value = METRICS[judge.metric], _score(incumbent.last, judge.metric)
     limit = 1.0 if metric.higher_is_better else 0.0
     if not value + judge.margin >= limit:
         return ""
@@ -106,7 +112,7 @@ def nothing_to_win(incumbent: Standing, judge: Judge) -> str:
 
 def best_standing(standings: Sequence[Standing], judge: Judge) -> Standing:
     """Of those that ended, the one with the best score; of equal ones the first."""
-    return max(standings, key=lambda one: _score(one.rungs[-1], judge.metric))
+    return max(standings, key=lambda one: _score(one.last, judge.metric))
 
 
 def shown_score(answers: Predictions, judge: Judge) -> float | None:

@@ -1,13 +1,18 @@
 """The race itself: from what trains little to what trains much, rates by successive halving, depths while they can win, then seeds
 of what is left."""
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fteng import paths
 from fteng.analysis.recommend import Candidate, best_rate, recommend
-from fteng.freeze.plan import FreezePlan
+from fteng.freeze.plan import FreezePlan, describe
+from fteng.paths import StudyPaths
+from fteng.programs import Shape
 from fteng.race import decide
 from fteng.race.decide import Judge, Standing
 from fteng.results import Predictions, read_predictions, write_predictions
@@ -22,20 +27,26 @@ Way = tuple[FreezePlan, Variant]
 
 
 class Field(NamedTuple):
-    """Who races. ways: from the cheapest on, each with its trials by rate and seed; probes: what stands already; judge: how."""
+    """Who races. ways: from the cheapest on, each with its trials by rate and seed; probes: what stands already, as candidates;
+    judge: how; settings: the same in words, for the record."""
 
     ways: Mapping[Way, Mapping[tuple[float, int], TrialSpec]]
-    probes: Sequence[Standing]
+    probes: Sequence[Candidate]
     judge: Judge
+    settings: Mapping[str, Any]
+
+    @property
+    def standings(self) -> list[Standing]:
+        """Of the probes."""
+        return [Standing(probe.name, (), probe.val[0], False) for probe in self.probes]
 
 
-def make_field(specs: Sequence[TrialSpec], probes: Mapping[str, Predictions], judge: Judge) -> Field:
-    """probes: the answers to val of every tap's probe."""
+def make_field(specs: Sequence[TrialSpec], probes: Sequence[Candidate], judge: Judge, settings: Mapping[str, Any]) -> Field:
+    """All that races."""
     ways: dict[Way, dict[tuple[float, int], TrialSpec]] = {}
     for spec in specs:
         ways.setdefault((spec.plan, spec.variant), {})[spec.learning_rate, spec.seed] = spec
-    standings = [Standing(f"linear classifier on {tap}", (answers,), False) for tap, answers in probes.items()]
-    return Field(ways, standings, judge)
+    return Field(ways, probes, judge, settings)
 
 
 def run_race(track: Track, field: Field, record: Path) -> None:
@@ -56,12 +67,14 @@ def run_race(track: Track, field: Field, record: Path) -> None:
     _write(track, field, record, decisions, over=True)
 
 
-def is_over(record: Path, specs: Sequence[TrialSpec]) -> bool:
-    """Whether the race over these trials has ended."""
-    if not record.exists():
+def is_over(study: StudyPaths, specs: Sequence[TrialSpec], settings: Mapping[str, Any]) -> bool:
+    """Whether the race over these trials, judged so, has ended, and all that it ran still stands."""
+    if not study.race.exists():
         return False
-    value = paths.read_json(record)
-    return value["over"] and value["trials"] == [spec.id for spec in specs]
+    value = paths.read_json(study.race)
+    ran = (trial for row in value["decisions"] if row["decision"] != "not begun" for trial in row["trials"])
+    same = value["trials"] == [spec.id for spec in specs] and value["judge"] == dict(settings)
+    return value["over"] and same and all(study.trial(trial).result.exists() for trial in ran)
 
 
 def _run_way(
@@ -72,109 +85,122 @@ def _run_way(
     name, trained, control = way_name(way), any(plan.trains), variant.init != "pretrained"
     seed = next(iter(field.ways[way]))[1]
     arms = {rate: spec for (rate, one), spec in field.ways[way].items() if one == seed}
-    standing = [*field.probes, *finished]
-    incumbent = decide.best_standing(standing, field.judge)
+    incumbent = decide.best_standing([*field.standings, *finished], field.judge)
+
+    def note(epoch: int, what: str, rates: Sequence[float], why: str, score: float | None = None) -> None:
+        decisions.append(decide.decision(name, epoch, what, [arms[rate].id for rate in rates], why, score))
+
     if trained and not control and (why := decide.nothing_to_win(incumbent, field.judge)):
-        decisions.append(decide.decision(name, 0, "not begun", [spec.id for spec in arms.values()], why, None))
+        note(0, "not begun", list(arms), why)
         return None
     heat = _Heat(track, arms)
-    history: list[Predictions] = []
+    history: list[Predictions | None] = []
+    benched: list[float] = []
     marks = decide.rungs(track.site.config.train.epochs)
-    for rung, epoch in enumerate(marks):
+    for rung, epoch in enumerate(marks[:-1]):
         answers = heat.answers_at(epoch)
+        while not answers and benched and not heat.ended:
+            # All that went on were lost: the best of those that were dropped takes their place.
+            heat.admit(benched.pop(0))
+            answers = heat.answers_at(epoch)
         if not answers:
-            decisions.append(decide.decision(name, epoch, "lost", [spec.id for spec in arms.values()], "every rate diverged", None))
-            return None
-        kept = decide.survivors(answers, field.judge) if epoch != marks[-1] else list(answers)
-        best = decide.survivors(answers, field.judge)[0]
+            history.append(None)
+            continue
+        ranked = decide.ranking(answers, field.judge)
+        best, kept = ranked[0], ranked[: decide.places(len(ranked))]
         history.append(answers[best])
-        if epoch == marks[-1]:
-            heat.finish(kept)
-            score = decide.shown_score(answers[best], field.judge)
-            decisions.append(decide.decision(name, epoch, "ended", [arms[rate].id for rate in kept], "went to its end", score))
-            break
-        dropped = [rate for rate in answers if rate not in kept]
-        now = Standing(name, tuple(history), trained)
+        score = decide.shown_score(answers[best], field.judge)
         judged = trained and not control and decide.may_stop(epoch, marks[-1])
+        now = Standing(name, tuple(history), answers[best], trained)
         verdict = decide.can_win(now, rung, finished, incumbent, field.judge) if judged else None
-        if verdict is not None and not verdict.goes_on:
-            heat.stop(list(answers), epoch, f"stopped by the race: {verdict.why}")
-            score = decide.shown_score(answers[best], field.judge)
-            decisions.append(decide.decision(name, epoch, "stopped", [arms[rate].id for rate in answers], verdict.why, score))
+        if verdict is not None and not verdict.goes_on and not heat.ended:
+            heat.stop(ranked, epoch, f"stopped by the race: {verdict.why}")
+            note(epoch, "stopped", ranked, verdict.why, score)
             return None
-        if dropped:
-            better = f"rate {best:g} has {decide.shown_score(answers[best], field.judge)}"
+        if dropped := ranked[len(kept) :]:
+            better = f"rate {best:g} has {'an undefined score' if score is None else format(score, '.3f')}"
             heat.stop(dropped, epoch, f"stopped by the race: after epoch {epoch} {better}")
-            decisions.append(decide.decision(name, epoch, "rates dropped", [arms[rate].id for rate in dropped], better, None))
+            note(epoch, "rates dropped", dropped, better)
+            benched = [*dropped, *benched]
         if verdict is not None:
-            ids = [arms[rate].id for rate in kept]
-            decisions.append(
-                decide.decision(name, epoch, "goes on", ids, verdict.why, decide.shown_score(answers[best], field.judge))
-            )
-    return Standing(name, tuple(history), trained)
+            note(epoch, "goes on", kept, verdict.why, score)
+    answers = heat.finish()
+    while not answers and benched:
+        heat.admit(benched.pop(0))
+        answers = heat.finish()
+    if not answers:
+        note(marks[-1], "lost", list(arms), "no rate went to its end with a score that can be relied on")
+        return None
+    best = decide.ranking(answers, field.judge)[0]
+    note(marks[-1], "ended", list(answers), "went to its end", decide.shown_score(answers[best], field.judge))
+    return Standing(name, (*history, answers[best]), answers[best], trained)
 
 
 def _run_seeds(track: Track, field: Field, decisions: list[dict[str, Any]]) -> None:
     """The other seeds of what would be recommended and of what is best, until both stand on every seed."""
+    widened: set[tuple[Way, float]] = set()
     while True:
-        candidates, owners = _candidates(track, field)
-        if not candidates:
-            return
+        candidates, owners = _candidates(track, field, widened)
         judged = field.judge
         found = recommend(candidates, judged.metric, judged.margin, judged.confidence, judged.weights)
         missing: list[TrialSpec] = []
+        before = len(widened)
         for index in dict.fromkeys((found.index, found.best)):
-            if (owner := owners[index]) is None:
+            owner = owners[index]
+            if owner is None or owner in widened:
                 continue
+            widened.add(owner)
             way, rate = owner
-            lacking = [spec for (one, _), spec in field.ways[way].items() if one == rate and not _ended(track, spec)]
-            if lacking:
-                what = "recommended" if index == found.index else "best on validation"
-                decisions.append(decide.decision(way_name(way), 0, "more seeds", [spec.id for spec in lacking], what, None))
-                missing += lacking
-        if not missing:
-            return
+            others = [spec for (one, _), spec in field.ways[way].items() if one == rate][1:]
+            if others:
+                what = "recommended by one seed" if index == found.index else "best on validation by one seed"
+                decisions.append(decide.decision(way_name(way), 0, "more seeds", [spec.id for spec in others], what, None))
+            missing += [spec for spec in others if _status(track, spec) in (None, "stopped")]
         run_exhaustive(track, missing)
+        if len(widened) == before:
+            return
 
 
-def _candidates(track: Track, field: Field) -> tuple[list[Candidate], list[tuple[Way, float] | None]]:
-    """All that has ended, and of which way and rate each is; probes of none."""
-    candidates: list[Candidate] = []
-    owners: list[tuple[Way, float] | None] = []
+def _candidates(
+    track: Track, field: Field, widened: Collection[tuple[Way, float]]
+) -> tuple[list[Candidate], list[tuple[Way, float] | None]]:
+    """All that has ended, in the order of the report, and of which way and rate each is; probes of none. One seed each, but of what
+    was widened."""
+    rows: list[tuple[Candidate, tuple[Way, float]]] = []
     for way, trials in field.ways.items():
         if way[1].init != "pretrained":
             continue
-        rates: dict[float, list[Predictions]] = {}
-        for (rate, _), spec in trials.items():
-            if _ended(track, spec):
-                rates.setdefault(rate, []).append(read_predictions(track.site.study.trial(spec.id).predictions)["val"])
-        rate = best_rate(rates, field.judge.metric)
+        first = next(iter(trials))[1]
+        ended: dict[float, list[TrialSpec]] = {}
+        for (rate, seed), spec in trials.items():
+            if (seed == first or (way, rate) in widened) and _status(track, spec) == "done":
+                ended.setdefault(rate, []).append(spec)
+        answers = {rate: [_final(track, spec)["val"] for spec in specs] for rate, specs in ended.items()}
+        rate = best_rate(answers, field.judge.metric)
         if rate is not None:
             plan = way[0]
-            one = next(spec for spec in trials.values() if _ended(track, spec))
-            cost = paths.read_json(track.site.study.trial(one.id).result)["cost"]["flops_per_example"]
-            candidates.append(
-                Candidate(way_name(way), plan.tap, plan.freeze_depth, len(plan.trainable_stages), cost, rates[rate], [])
-            )
-            owners.append((way, rate))
-    for probe in field.probes:
-        candidates.append(Candidate(probe.name, "", None, 0, 0.0, list(probe.rungs), []))
-        owners.append(None)
-    return candidates, owners
+            costs = [paths.read_json(track.site.study.trial(spec.id).result)["cost"] for spec in ended[rate]]
+            cost = float(np.mean([one["flops_per_example"] for one in costs]))
+            stages = len(plan.trainable_stages)
+            rows.append((Candidate(way_name(way), plan.tap, plan.freeze_depth, stages, cost, answers[rate], []), (way, rate)))
+    rows.sort(key=lambda row: (row[0].trainable_stages, row[0].name))
+    return [*(row for row, _ in rows), *field.probes], [*(owner for _, owner in rows), *(None for _ in field.probes)]
 
 
 def way_name(way: Way) -> str:
-    """In a few words, for the record."""
+    """In the words of the report."""
     plan, variant = way
-    depth = f"freeze depth {plan.boundary}" if plan.freeze_depth is not None else f"only {'+'.join(plan.trainable_stages)}"
-    leaves = "" if plan.leaves == "all" else f", {plan.leaves} only"
-    label = f", {variant.label}" if variant.label else ""
-    return f"{depth}, tap {plan.tap}{leaves}{label}"
+    text = describe(plan.tap, plan.freeze_depth, plan.trainable_stages, plan.leaves)
+    return ", ".join(part for part in (text, variant.label) if part)
 
 
-def _ended(track: Track, spec: TrialSpec) -> bool:
+def _status(track: Track, spec: TrialSpec) -> str | None:
     file = track.site.study.trial(spec.id).result
-    return file.exists() and paths.read_json(file)["status"] == "done"
+    return paths.read_json(file)["status"] if file.exists() else None
+
+
+def _final(track: Track, spec: TrialSpec) -> dict[str, Predictions]:
+    return read_predictions(track.site.study.trial(spec.id).predictions)
 
 
 def _write(track: Track, field: Field, record: Path, decisions: Sequence[dict[str, Any]], *, over: bool) -> None:
@@ -183,6 +209,7 @@ def _write(track: Track, field: Field, record: Path, decisions: Sequence[dict[st
     value = {
         "over": over,
         "trials": [spec.id for spec in specs],
+        "judge": dict(field.settings),
         "rungs": list(decide.rungs(epochs)),
         "epochs_run": sum(_epochs_run(track, spec) for spec in specs),
         "epochs_exhaustive": epochs * len(specs),
@@ -198,56 +225,88 @@ def _epochs_run(track: Track, spec: TrialSpec) -> float:
 
 
 class _Heat:
-    """The rates of one way, side by side; opened when they first train in this process."""
+    """The rates of one way, side by side; opened when they first train in this process. ended: rates that ended before there was a
+    race, and have no answers at its rungs."""
 
     def __init__(self, track: Track, arms: Mapping[float, TrialSpec]) -> None:
         self._track, self._arms = track, arms
         self._open: dict[float, Running] = {}
-        self._fresh = fresh_shapes(track, list(arms.values()))
+        self._fresh: set[Shape] = set()
         self._per_epoch = steps_per_epoch(len(track.site.dataset.splits["train"]), track.site.config.train.batch_size)
-        self._alive = [rate for rate, spec in arms.items() if self._status(spec) != "diverged"]
+        marks = decide.rungs(track.site.config.train.epochs)[:-1]
+        self.ended = [
+            rate
+            for rate, spec in arms.items()
+            if _status(track, spec) == "done" and not all(self._rung(rate, epoch).exists() for epoch in marks)
+        ]
+        self._alive = [rate for rate in arms if rate not in self.ended]
 
     def answers_at(self, epoch: int) -> dict[float, Predictions]:
-        """To val after `epoch`, of every rate that still runs; from disk where they stand there."""
-        missing = [rate for rate in self._alive if not self._rung(rate, epoch).exists()]
+        """To val after `epoch`, of every rate that still runs; from disk where they stand there. What diverged before is out."""
+        missing = [
+            rate
+            for rate in self._alive
+            if not self._rung(rate, epoch).exists() and _status(self._track, self._arms[rate]) in (None, "stopped")
+        ]
         if missing:
             members = self._train(missing, epoch * self._per_epoch)
             sound = [rate for rate, member in members.items() if member.lost_at is None]
             inputs = inputs_of(self._track, self._arms[missing[0]])
             found = judge(self._track.site.bench, [members[rate] for rate in sound], inputs, "val")
             for rate, answers in zip(sound, found, strict=True):
-                self._keep(self._rung(rate, epoch), answers)
-            for rate, member in members.items():
-                if member.lost_at is not None:
-                    close_trial(self._track, member, {}, self._fresh)
-                    self._alive.remove(rate)
+                paths.write_by(self._rung(rate, epoch), lambda path, answers=answers: write_predictions(path, {"val": answers}))
+            self._close_lost(members)
+        self._alive = [rate for rate in self._alive if self._rung(rate, epoch).exists()]
         return {rate: read_predictions(self._rung(rate, epoch))["val"] for rate in self._alive}
+
+    def admit(self, rate: float) -> None:
+        """A rate that was dropped runs again."""
+        self._alive.append(rate)
 
     def stop(self, rates: Sequence[float], epoch: int, why: str) -> None:
         """These train no more."""
-        unwritten = [rate for rate in rates if self._status(self._arms[rate]) is None]
+        unwritten = [rate for rate in rates if _status(self._track, self._arms[rate]) is None]
         members = self._train(unwritten, epoch * self._per_epoch) if unwritten else {}
         for rate, member in members.items():
-            answers = read_predictions(self._rung(rate, epoch))
-            close_trial(self._track, member, answers, self._fresh, why)
+            close_trial(self._track, member, read_predictions(self._rung(rate, epoch)), self._fresh, why)
+            del self._open[rate]
         self._alive = [rate for rate in self._alive if rate not in rates]
 
-    def finish(self, rates: Sequence[float]) -> None:
-        """These have ended."""
-        unwritten = [rate for rate in rates if self._status(self._arms[rate]) != "done"]
-        if not unwritten:
-            return
+    def finish(self) -> dict[float, Predictions]:
+        """All that still run go to their end. Returns the answers to val of those that did, audited and sound."""
         site = self._track.site
-        members = self._train(unwritten, total_steps(site.bench))
-        inputs = inputs_of(self._track, self._arms[unwritten[0]])
-        answers = {split: judge(site.bench, list(members.values()), inputs, split) for split in ("val", "test")}
-        for place, member in enumerate(members.values()):
-            close_trial(self._track, member, {split: found[place] for split, found in answers.items()}, self._fresh)
+        unwritten = [rate for rate in self._alive if _status(self._track, self._arms[rate]) in (None, "stopped")]
+        if unwritten:
+            members = self._train(unwritten, total_steps(site.bench))
+            self._close_lost(members)
+            sound = {rate: member for rate, member in members.items() if member.lost_at is None}
+            inputs = inputs_of(self._track, self._arms[unwritten[0]])
+            answers = {split: judge(site.bench, list(sound.values()), inputs, split) for split in ("val", "test")}
+            for place, member in enumerate(sound.values()):
+                close_trial(self._track, member, {split: found[place] for split, found in answers.items()}, self._fresh)
+        done = [rate for rate in (*self._alive, *self.ended) if _status(self._track, self._arms[rate]) == "done"]
+        return {rate: _final(self._track, self._arms[rate])["val"] for rate in done}
+
+    def _close_lost(self, members: Mapping[float, Running]) -> None:
+        for rate, member in members.items():
+            if member.lost_at is not None:
+                close_trial(self._track, member, {}, self._fresh)
+                del self._open[rate]
 
     def _train(self, rates: Sequence[float], upto: int) -> dict[float, Running]:
         for rate in rates:
-            if rate not in self._open:
-                self._open[rate] = open_trial(self._track, self._arms[rate], len(rates))
+            member = self._open.get(rate)
+            if member is not None and member.step <= upto:
+                continue
+            spec = self._arms[rate]
+            self._fresh |= fresh_shapes(self._track, [spec])
+            member = open_trial(self._track, spec, len(rates))
+            if member.step > upto:
+                # A checkpoint of a run that was no race; what it was at the rung nobody has asked.
+                member.checkpoints.close()
+                shutil.rmtree(member.where.running)
+                member = open_trial(self._track, spec, len(rates))
+            self._open[rate] = member
         members = [self._open[rate] for rate in rates]
         inputs = inputs_of(self._track, self._arms[rates[0]])
         advance(self._track.site.bench, members, inputs, upto, meter(self._track, members))
@@ -255,10 +314,3 @@ class _Heat:
 
     def _rung(self, rate: float, epoch: int) -> Path:
         return self._track.site.study.trial(self._arms[rate].id).rung(epoch)
-
-    def _keep(self, file: Path, answers: Predictions) -> None:
-        paths.write_by(file, lambda path: write_predictions(path, {"val": answers}))
-
-    def _status(self, spec: TrialSpec) -> str | None:
-        file = self._track.site.study.trial(spec.id).result
-        return paths.read_json(file)["status"] if file.exists() else None

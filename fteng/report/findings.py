@@ -209,8 +209,8 @@ def limits(summary: Summary) -> list[str]:
     raced = sum(trial["status"] in ("stopped", "not run") for trial in ended)
     if raced:
         found.append(
-            f"{words.number(raced, 'trial')} of {len(ended)} did not go to the end, since on validation they could not win:"
-            " a depth without a point in the curve was given up, not measured. The table of the race says why."
+            f"{words.number(raced, 'trial')} of {len(ended)} did not go to the end: rates that ranked lower, depths that on"
+            " validation could not win, seeds that were not needed. A depth without a point in the curve was given up."
         )
     lost = sum(trial["status"] in ("diverged", "failed") for trial in ended)
     if lost:

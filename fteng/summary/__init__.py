@@ -33,7 +33,7 @@ def collect(workdir: Path) -> dict[str, Any]:
         for row in record["trials"]
         if study.trial(row["id"]).result.exists()
     }
-    race = paths.read_json(study.race) if study.race.exists() and record["config"]["sweep"]["search"] == "race" else None
+    race = _race(study, record)
     judge_config = record["config"]["judge"]
     judge_config |= {"metric": deciding_metric(judge_config["metric"], len(record["dataset"]["classes"]))}
     summary = {name: record[name] for name in ("backbone", "weights", "source_profile", "dataset", "stages", "groups")}
@@ -91,7 +91,7 @@ def current(study: StudyPaths) -> dict[str, Any] | None:
         return None
     summary, record = paths.read_json(kept), paths.read_json(study.study)
     same = all(summary["run"][name] == record[name] for name in ("config", "versions", "git"))
-    results = [study.probes / "result.json", *study.trials.glob("*/result.json")]
+    results = [study.probes / "result.json", *study.trials.glob("*/result.json"), *study.root.glob(study.race.name)]
     written = page.stat().st_mtime_ns
     fresh = all(path.exists() and path.stat().st_mtime_ns < written for path in results)
     return summary if same and fresh and len(summary["trials"]) == len(record["trials"]) else None
@@ -119,13 +119,21 @@ def _trial(planned: Mapping[str, Any], result: Mapping[str, Any] | None, race: M
     return {name: result[name] for name in (*planned, "status", "note", "val", "test", "cost")}
 
 
+def _race(study: StudyPaths, record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of the race over these very trials, if it is one; of fewer trials it says nothing of the others."""
+    if record["config"]["sweep"]["search"] != "race" or not study.race.exists():
+        return None
+    race = paths.read_json(study.race)
+    return race if race["trials"] == [row["id"] for row in record["trials"]] else None
+
+
 def _not_run(trial: str, race: Mapping[str, Any]) -> str:
     """Why a race that is over never began a trial; empty while it is not over."""
     if not race["over"]:
         return ""
     skipped = [decision for decision in race["decisions"] if decision["decision"] == "not begun"]
     named = [decision["why"] for decision in skipped if trial in decision["trials"]]
-    return named[0] if named else "another seed of what the race had stopped or did not need"
+    return named[0] if named else "a seed that the race did not need"
 
 
 def _run(record: Mapping[str, Any]) -> dict[str, Any]:

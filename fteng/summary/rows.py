@@ -8,6 +8,7 @@ import numpy as np
 from fteng.analysis.bootstrap import interval
 from fteng.analysis.metrics import METRICS
 from fteng.analysis.recommend import Candidate, best_rate
+from fteng.freeze.plan import describe
 from fteng.paths import StudyPaths
 from fteng.results import Predictions, read_predictions
 from fteng.trials import Variant
@@ -48,7 +49,7 @@ def tuned_rows(study: StudyPaths, results: Mapping[str, Any], judge: Judge) -> l
             continue
         trials, answers = rates[rate], read[rate]
         cost = {name: float(np.mean([trial["cost"][name] for trial in trials])) for name in trials[0]["cost"]}
-        label = ", ".join(part for part in (_label(tap, depth, stages, leaves), variant.label) if part)
+        label = ", ".join(part for part in (describe(tap, depth, stages, leaves), variant.label) if part)
         entry = {
             "freeze_depth": depth,
             "tap": tap,
@@ -104,15 +105,6 @@ def _row(label: str, entry: dict[str, Any], answers: Sequence[Mapping[str, Predi
     entry = entry | {"val": _intervals(val, "val", judge), "test": _intervals(test, "test", judge)}
     stages = len(entry["trainable_stages"])
     return Row(Candidate(label, entry["tap"], entry["freeze_depth"], stages, flops, val, test), entry)
-
-
-def _label(tap: str, depth: int | None, stages: Sequence[str], leaves: str) -> str:
-    only = "" if leaves == "all" else f", {leaves} parameters only"
-    if not stages:
-        return f"linear classifier on {tap}, trained by steps"
-    if depth is None:
-        return f"only {', '.join(stages)} tuned{only}"
-    return f"everything tuned{only}" if depth == 0 else f"first {depth} stages frozen{only}"
 
 
 def _intervals(seeds: Sequence[Predictions], split: str, judge: Judge) -> dict[str, dict[str, float | None]]:

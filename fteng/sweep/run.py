@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from fteng import paths
 from fteng.prefix import budget
 from fteng.programs import Shape
 from fteng.results import Predictions
@@ -62,7 +63,8 @@ def open_trial(track: Track, spec: TrialSpec, together: int) -> Running:
     key = (shape.entry, len(shape.plan.stages))
     if key not in track.forwards:
         track.forwards[key] = make_forward(track.site.backbone, *key)
-    where.result.unlink(missing_ok=True)
+    if where.result.exists() and paths.read_json(where.result)["status"] == "stopped":
+        where.result.unlink()
     seconds = predicted_seconds(track, spec, together)
     running = begin(
         track.site.bench, track.starts[spec.variant.start], spec, track.program(spec), track.forwards[key], where, seconds

@@ -70,22 +70,26 @@ def inputs_of(track: Track, spec: TrialSpec) -> Inputs:
 def lay_track(
     site: Site,
     starts: Mapping[str, Start],
+    specs: Sequence[TrialSpec],
     pending: Sequence[TrialSpec],
     flops: StageFlops,
     *,
     fill: bool = True,
 ) -> tuple[Track, list[dict[str, Any]]]:
-    """Caches for the pending trials; and what is cached, for the record. fill: compute it, or only choose it."""
+    """Caches for the pending trials of `specs`; and what is cached, for the record. fill: compute it, or only choose it."""
     recipe = site.config.train
-    walk = Walk(site.backbone, recipe, {shape_of(spec, recipe).entry for spec in pending})
+    # Of all trials, not only those that are left, so that files on disk fit from run to run.
+    walk = Walk(site.backbone, recipe, {shape_of(spec, recipe).entry for spec in specs})
     inputs: dict[tuple[str, Entry], Inputs] = {}
     kept: list[dict[str, Any]] = []
     some = next(iter(starts.values()))
     seconds_to = walk.seconds(some, site.feed.take(site.dataset.splits["train"][: batch_of(site.bench)]))
+    room = budget.free_room(site.config.sweep.cache_gib, site.config.sweep.cache_disk_gib, site.study.root)
     for name, start in starts.items():
         mine = [spec for spec in pending if spec.variant.start == name]
         ground = _ground(site, walk, start)
-        choices = _choices(site, ground, seconds_to, mine)
+        choices = _choices(site, ground, seconds_to, mine, room)
+        room = budget.less(room, choices)
         filled = _filled(site, ground, choices) if fill else {}
         for choice in choices:
             found = cache.inputs_at(ground, filled, choice.entry)
@@ -147,10 +151,10 @@ def _ground(site: Site, walk: Walk, start: Start) -> cache.Ground:
 
 
 def _choices(
-    site: Site, ground: cache.Ground, seconds_to: Mapping[int, float], pending: Sequence[TrialSpec]
+    site: Site, ground: cache.Ground, seconds_to: Mapping[int, float], pending: Sequence[TrialSpec], room: budget.Room
 ) -> list[budget.Choice]:
     """What of the activations that these trials need is worth keeping, and where."""
-    config, dataset, recipe, layout = site.config, site.dataset, site.config.train, ground.layout
+    dataset, recipe, layout = site.dataset, site.config.train, ground.layout
     shapes = ground.walk.shapes(ground.start, dataset.images.shape[1], ground.batch)
     together = {(shape_of(spec, recipe).entry, spec.seed) for spec in pending}
     wants = []
@@ -161,7 +165,6 @@ def _choices(
         seen = recipe.epochs * len(dataset.splits["train"]) * bool(layout.views)
         judged = (recipe.epochs + 1) * len(dataset.splits["val"]) + len(dataset.splits["test"])
         wants.append(budget.Want(entry, runs * (seen + judged), layout.slots * bytes_of_one))
-    room = budget.free_room(config.sweep.cache_gib, config.sweep.cache_disk_gib, site.study.root)
     choices = budget.choose(wants, budget.Bill(seconds_to, layout.slots, ground.walk.exact), room)
     for choice in choices:
         if choice.entry.stage:

@@ -48,10 +48,11 @@ def make_feed(images: UInt8[np.ndarray, "n h w 3"]) -> Feed:
 def on_device(items: Shaped[np.ndarray, "n *shape"], where: str) -> Feed:
     """A feed whose items lie on the device."""
     whole = jnp.asarray(items)
-    gather = jax.jit(lambda rows: jnp.take(whole, rows, axis=0))
+    # An argument: what a jitted function closes over becomes a constant of its program.
+    gather = jax.jit(lambda whole, rows: jnp.take(whole, rows, axis=0))
 
     def take(rows: Int[np.ndarray, "b"]) -> Array:
-        return gather(rows.astype(np.int32))
+        return gather(whole, jax.device_put(rows.astype(np.int32)))
 
     def batches(plan: Plan) -> Iterator[Array]:
         return (take(plan[index]) for index in range(len(plan)))

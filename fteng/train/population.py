@@ -49,6 +49,8 @@ def advance(
         live = [member for member in members if member.lost_at is None and member.step == step]
         began = time.perf_counter()
         x = next(coming)
+        if not live:
+            continue
         waited = time.perf_counter() - began
         targets = jax.device_put(labels[plan[step - first].rows])
         for member in live:
@@ -58,7 +60,7 @@ def advance(
         at_end = (step + 1) % per_epoch == 0
         if at_end:
             jax.block_until_ready([member.state.loss_sum for member in live])
-        seconds = (time.perf_counter() - began) / max(len(live), 1)
+        seconds = (time.perf_counter() - began) / len(live)
         for member in live:
             member.seconds += seconds
             member.waited += waited / len(live)
@@ -80,9 +82,12 @@ def advance(
 
 
 def judge(bench: Bench, members: Sequence[Running], inputs: Inputs, split: str) -> list[Predictions]:
-    """What each member answers to `split`, from one pass over its images."""
+    """What each member answers to `split`, from one pass over its images; answers of an epoch's end are not asked again."""
+    known = [member.answered.get(member.step) for member in members] if split == "val" else []
+    if known and all(answers is not None for answers in known):
+        return [answers for answers in known if answers is not None]
     networks = [partial(member.forward, *member.network) for member in members]
-    return predict(networks, inputs, bench.dataset, split, bench.recipe.batch_size)
+    return predict(networks, inputs, bench.dataset, split, batch_of(bench))
 
 
 def _end_epoch(bench: Bench, live: Sequence[Running], inputs: Inputs, per_epoch: int) -> None:
@@ -97,4 +102,5 @@ def _end_epoch(bench: Bench, live: Sequence[Running], inputs: Inputs, per_epoch:
         line = {"step": member.step, "epoch": member.step // per_epoch, "loss": loss, "val": evaluate(answers)}
         with member.where.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
+        member.answered = {member.step: answers}
         member.state = member.state._replace(loss_sum=jax.device_put(np.float32(0.0)))

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +66,8 @@ class Running:
 
     rates: (steps, stages + 1); seconds: of its steps over all its lives, evaluation and compilation left out, with its share of
     what it did together with others; waited: how many of them it waited for its input; predicted_seconds: what `seconds` was
-    expected to be at the end; lost_at: the step at which its loss was found to be lost.
+    expected to be at the end; lost_at: the step at which its loss was found to be lost;
+    answered: to val, at the step of the last epoch's end.
     """
 
     spec: TrialSpec
@@ -84,6 +85,7 @@ class Running:
     compiled_before: int
     predicted_seconds: float
     lost_at: int | None = None
+    answered: dict[int, Predictions] = field(default_factory=dict)
 
     @property
     def network(self) -> tuple[Parameters, tuple[Any, ...]]:

@@ -27,7 +27,8 @@ def judge(metric: str = "accuracy", margin: float = 0.02) -> Judge:
 
 
 def standing(name: str, *accuracies: float, trained: bool = True) -> Standing:
-    return Standing(name, tuple(answers(one) for one in accuracies), trained)
+    rungs = tuple(answers(one) for one in accuracies)
+    return Standing(name, rungs, rungs[-1], trained)
 
 
 PROBE = standing("probe", 0.8, trained=False)
@@ -41,22 +42,22 @@ def test_rungs_end_at_the_end_and_grow_threefold(epochs, expected):
 
 def test_a_third_of_the_rates_goes_on_the_best_first():
     rates = {3e-3: answers(0.5), 1e-3: answers(0.9), 3e-4: answers(0.8), 1e-4: answers(0.6)}
-    assert decide.survivors(rates, judge()) == [1e-3, 3e-4]
-    assert decide.survivors({1e-3: answers(0.9)}, judge()) == [1e-3]
+    assert decide.ranking(rates, judge()) == [1e-3, 3e-4, 1e-4, 3e-3]
+    assert [decide.places(rates) for rates in (1, 2, 3, 4, 12)] == [1, 1, 1, 2, 4]
     # Equal scores: the surer of the right answers, then the lower rate.
-    assert decide.survivors({1e-3: answers(0.9), 1e-4: answers(0.9, sure=1.0)}, judge()) == [1e-3]
-    assert decide.survivors({1e-3: answers(0.9), 1e-4: answers(0.9)}, judge()) == [1e-4]
+    assert decide.ranking({1e-3: answers(0.9), 1e-4: answers(0.9, sure=1.0)}, judge()) == [1e-3, 1e-4]
+    assert decide.ranking({1e-3: answers(0.9), 1e-4: answers(0.9)}, judge()) == [1e-4, 1e-3]
 
 
 def test_lower_is_better_where_it_is():
     rates = {1e-3: answers(0.9), 1e-4: answers(0.5)}
-    assert decide.survivors(rates, judge("log_loss")) == [1e-3]
+    assert decide.ranking(rates, judge("log_loss")) == [1e-3, 1e-4]
     assert decide.shown_score(answers(0.9), judge("log_loss")) == pytest.approx(0.127 + 2 * 0.1, abs=0.05)
 
 
 def test_an_undefined_score_never_leads():
     lost = answers(0.9)._replace(logits=np.full((N, 2), np.nan, np.float32))
-    assert decide.survivors({1e-3: lost, 1e-4: answers(0.5)}, judge()) == [1e-4]
+    assert decide.ranking({1e-3: lost, 1e-4: answers(0.5)}, judge()) == [1e-4, 1e-3]
     assert decide.shown_score(lost, judge()) is None
 
 
@@ -89,7 +90,8 @@ def test_few_groups_stop_nobody():
     """With one group no bound can be told."""
 
     def one_group(way: Standing) -> Standing:
-        return way._replace(rungs=tuple(rung._replace(groups=np.full(N, "g")) for rung in way.rungs))
+        rungs = tuple(rung._replace(groups=np.full(N, "g")) for rung in way.rungs if rung is not None)
+        return way._replace(rungs=rungs, last=rungs[-1])
 
     shallow = one_group(standing("shallow", 0.85, 0.9))
     alone = Judge("accuracy", 0.02, 0.95, group_weights(np.full(N, "g"), 500, 0))
@@ -108,8 +110,9 @@ def test_false_stops_of_an_equal_way_are_rare():
             logits[np.arange(N), np.where(rng.random(N) < 0.8, labels, 1 - labels)] = 2.0
             return Predictions(np.arange(N).astype(str), GROUPS, labels, logits)
 
-        shallow = Standing("shallow", (drawn(), drawn()), True)
-        stopped += not decide.can_win(Standing("deep", (drawn(),), True), 0, [shallow], shallow, judge()).goes_on
+        first, last, deep = drawn(), drawn(), drawn()
+        shallow = Standing("shallow", (first, last), last, True)
+        stopped += not decide.can_win(Standing("deep", (deep,), deep, True), 0, [shallow], shallow, judge()).goes_on
     assert stopped <= 15
 
 
