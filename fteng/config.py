@@ -197,6 +197,9 @@ class JudgeConfig:
     margin: float = _key(0.02, "a shallower tuning may be this much worse than the best and still be `not worse`", low=0, high=0.5)
     confidence: float = _key(0.95, "level of all intervals", low=0.5, high=0.999)
     resamples: int = _key(2000, "bootstrap resamples", low=100)
+    pictures: bool = _key(
+        True, "up to 24 small training images stand in the record and the page; false where they must not leave the house"
+    )
 
 
 @dataclass(slots=True)

@@ -75,7 +75,8 @@ def _similarity(ground: Ground, features: Features, probes: Sequence[dict[str, A
     logits = None if head is None else source_answers(features.taps[-1], np.asarray(head["kernel"]), np.asarray(head["bias"]))
     seen = Rows(dataset.labels, dataset.groups, dataset.ids, dataset.splits)
     metric = deciding_metric(ground.config.judge.metric, len(classes))
-    study = Study(ground.backbone.stages, features.taps, seen, classes, dataset.images, metric, probes)
+    pictures = dataset.images if ground.config.judge.pictures else None
+    study = Study(ground.backbone.stages, features.taps, seen, classes, pictures, metric, probes)
 
     def fit(values: np.ndarray, labels: np.ndarray) -> logistic.Solution:
         return logistic.fit(values, labels, len(classes), probe.STRENGTHS)

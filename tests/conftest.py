@@ -1,6 +1,10 @@
 """Nothing of a test lands in the user's cache, and the numeric rooms check the shapes in their signatures at every call."""
 
+import fcntl
+import json
 import os
+import shutil
+import subprocess
 import tempfile
 
 import pytest
@@ -59,10 +63,20 @@ install_import_hook(SHAPED, "beartype.beartype")
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """(work directory, ended process) of a small whole study; whoever changes it works on a copy."""
+    """(work directory, ended process) of a small whole study, run once for all workers, of which each has a copy of its own.
+    Whoever changes it more than to make its report again works on another copy."""
     from tests.study_runs import run
 
-    workdir = tmp_path_factory.mktemp("study")
-    ended = run(workdir)
-    assert ended.returncode == 0, ended.stderr
-    return workdir, ended
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "finished-study"
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said = shared / "said.json"
+        if not said.exists():
+            ended = run(shared / "study")
+            assert ended.returncode == 0, ended.stderr
+            said.write_text(json.dumps([ended.stdout, ended.stderr]))
+        workdir = tmp_path_factory.mktemp("study") / "study"
+        shutil.copytree(shared / "study", workdir)
+    return workdir, subprocess.CompletedProcess([], 0, *json.loads(said.read_text()))

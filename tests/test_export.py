@@ -112,6 +112,7 @@ def taken_home(tuned, tmp_path_factory):
     return out, export.export(tuned[0], out, "probe:block3")
 
 
+@pytest.mark.slow
 def test_the_folder_runs_without_fteng_and_answers_as_the_study(tuned, taken_home, tmp_path):
     workdir, _ = tuned
     home, said = taken_home

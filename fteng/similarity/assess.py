@@ -23,14 +23,14 @@ FORMAT = 1
 
 
 class Study(NamedTuple):
-    """What is assessed. rows: labels, groups, ids and splits; images: (n, h, w, 3) uint8, of which a few are shown small; metric:
-    what will decide; probes: as in probes/result.json, of which `tap` and `val` are read."""
+    """What is assessed. rows: labels, groups, ids and splits; images: (n, h, w, 3) uint8, of which a few are shown small, or
+    None: none is; metric: what will decide; probes: as in probes/result.json, of which `tap` and `val` are read."""
 
     stages: Sequence[str]
     taps: Sequence[Shaped[np.ndarray, "n _"]]
     rows: Rows
     classes: Sequence[str]
-    images: Shaped[np.ndarray, "n h w 3"]
+    images: Shaped[np.ndarray, "n h w 3"] | None
     metric: str
     probes: Sequence[Mapping[str, Any]]
 

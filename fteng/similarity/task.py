@@ -35,10 +35,11 @@ def ask_source_head(
     classes: Sequence[str],
     metric: str,
     ids: Shaped[np.ndarray, "n"],
-    images: Shaped[np.ndarray, "n h w 3"],
+    images: Shaped[np.ndarray, "n h w 3"] | None,
 ) -> dict[str, Any]:
-    """logits, ids, images: of all images of the data set. leep: nats; useful: the share of the labels' entropy that LEEP
-    explains; classifier: the metric of a cross-validated ridge classifier on the head's probabilities alone."""
+    """logits, ids, images: of all images of the data set; without images no example is shown. leep: nats; useful: the share of the
+    labels' entropy that LEEP explains; classifier: the metric of a cross-validated ridge classifier on the head's probabilities
+    alone."""
     if logits is None or not np.isfinite(logits[many.rows]).all():
         reason = _NO_HEAD if logits is None else "the source head's answers are not finite"
         nothing = {"value": None, "reason": reason}
@@ -68,6 +69,7 @@ def ask_source_head(
                 "jpeg": thumbnail(images[many.rows[place]]),
             }
             for place in likest
+            if images is not None
         ]
         shown.append(entry | {"examples": examples})
     return {

@@ -93,6 +93,8 @@ def test_source_head_that_knows_the_classes_is_useful_and_a_missing_one_says_so(
     assert found["useful"]["value"] == pytest.approx(1, abs=1e-6)
     assert found["classifier"]["value"] == 1
     assert found["seen"][0]["examples"][0]["jpeg"].startswith("/9j/")
+    unseen = task.ask_source_head(logits, chosen, chosen, ("a", "b"), "accuracy", ids, None)
+    assert all(row["examples"] == [] for row in unseen["seen"])
     nothing = task.ask_source_head(None, chosen, chosen, ("a", "b"), "accuracy", ids, images)
     assert nothing["useful"] == {"value": None, "reason": "the weights have no source head"}
     infinite = task.ask_source_head(np.full_like(logits, np.inf), chosen, chosen, ("a", "b"), "accuracy", ids, images)

@@ -49,6 +49,7 @@ def test_each_member_is_itself_alone_and_a_diverging_one_disturbs_nobody(lab, de
     assert [outcome(where) for where in places] == alone
 
 
+@pytest.mark.slow
 def test_members_that_a_kill_left_at_different_steps_catch_up(lab, deep_plan, deep_program, alone, tmp_path):
     places = [TrialPaths(tmp_path / f"{rate}") for rate in RATES]
     specs = [lab.spec(deep_plan, rate) for rate in RATES]
@@ -63,6 +64,7 @@ def test_members_that_a_kill_left_at_different_steps_catch_up(lab, deep_plan, de
     assert [outcome(where) for where in places] == alone
 
 
+@pytest.mark.slow
 def test_plans_of_one_boundary_share_their_batches(lab, tmp_path):
     """A whole suffix and its biases alone enter at the same place."""
     plans = [prefix_plan(lab.backbone.stages, 17, leaves) for leaves in ("all", "bias")]
