@@ -50,7 +50,8 @@ def study_of(source_profile: str) -> Config:
 
 def profile_section(shown: dict) -> str:
     page = report.render(shown)
-    return page[page.index('<section id="profile"') : page.index('<section id="cost"')]
+    whole = page[page.index('<section id="profile"') :]
+    return whole[: whole.index("</section>")]
 
 
 def test_the_file_says_what_it_is_of(made):
