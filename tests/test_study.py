@@ -67,6 +67,7 @@ def test_a_second_run_starts_nothing(finished):
     assert {path: path.stat().st_mtime_ns for path in (workdir / "trials").rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_the_report_can_be_made_again(finished):
     workdir, _ = finished
     shutil.rmtree(workdir / "report")

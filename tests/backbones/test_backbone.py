@@ -150,6 +150,7 @@ def test_preprocess_orders_channels_after_scaling(tiny):
     np.testing.assert_array_equal(tiny[0].preprocess.apply(jnp.asarray(image))[0, 0, 0], [5.0, 3.0, 2.0])
 
 
+@pytest.mark.slow
 def test_lite0_is_the_same_on_native_convolutions(lite0, monkeypatch: pytest.MonkeyPatch):
     backbone, weights = lite0
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 32, 32, 3), np.float32))
@@ -166,6 +167,7 @@ def test_lite0_is_the_same_on_native_convolutions(lite0, monkeypatch: pytest.Mon
         np.testing.assert_allclose(got, wanted, rtol=2e-3, atol=1e-4 * max(float(jnp.abs(wanted).max()), 1e-6))
 
 
+@pytest.mark.slow
 def test_random_weights_depend_on_the_seed_alone_and_carry_signal():
     backbone, one = load(BackboneConfig("efficientnet_lite0", "random"), seed=1)
     again, other = (
