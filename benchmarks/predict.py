@@ -25,11 +25,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from sklearn.datasets import load_sample_images
 
+from benchmarks.photographs import load_photographs, part
 from benchmarks.record import write_record
 from fteng.backbones.catalogue import load
 from fteng.config import BackboneConfig, Config
@@ -135,15 +134,12 @@ def _model(name: str) -> Model:
 
 
 def _make(folder: Path, count: int) -> None:
-    photographs = [Image.fromarray(image) for image in load_sample_images().images]
+    photographs = load_photographs()
     folder.mkdir()
 
     def one(index: int) -> None:
         rng = np.random.default_rng(index)
-        photograph = photographs[index % len(photographs)]
-        width, height = photograph.size
-        left, top = rng.uniform(0, width / 20), rng.uniform(0, height / 20)
-        image = photograph.resize(_SIZE, Image.Resampling.BICUBIC, (left, top, left + width * 0.95, top + height * 0.95))
+        image = part(photographs, index, _SIZE, rng)
         image.save(folder / f"{index:05d}.jpg", quality=90)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

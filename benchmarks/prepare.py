@@ -30,8 +30,8 @@ import simplejpeg
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from sklearn.datasets import load_sample_images
 
+from benchmarks.photographs import load_photographs, part
 from benchmarks.record import write_record
 from fteng.config import DataConfig
 from fteng.data.prepare import prepare
@@ -98,16 +98,13 @@ def _in_turn(images: Path) -> list[dict[str, Any]]:
 
 
 def _make(folder: Path, count: int) -> None:
-    photographs = [Image.fromarray(image) for image in load_sample_images().images]
+    photographs = load_photographs()
     for label in ("one", "two"):
         (folder / label).mkdir(parents=True)
 
     def one(index: int) -> None:
         rng = np.random.default_rng(index)
-        photograph = photographs[index % len(photographs)]
-        width, height = photograph.size
-        left, top = rng.uniform(0, width / 20), rng.uniform(0, height / 20)
-        image = photograph.resize(_SIZE, Image.Resampling.BICUBIC, (left, top, left + width * 0.95, top + height * 0.95))
+        image = part(photographs, index, _SIZE, rng)
         if rng.random() < 0.5:
             image = image.transpose(Image.Transpose.ROTATE_180)
         # Photographs and classes are not to coincide, nor is either to lie together in the order of the files.

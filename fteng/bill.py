@@ -4,7 +4,7 @@ from fteng.ground import Ground, flops_of
 from fteng.paths import StudyPaths
 from fteng.progress import Reporter
 from fteng.study import make_site
-from fteng.sweep.cost import predicted_seconds
+from fteng.sweep.cost import predicted
 from fteng.sweep.track import Track, blank_starts, compile_at_once, lay_track
 from fteng.train.feed import make_feed
 from fteng.train.trial import steps_per_epoch
@@ -32,7 +32,7 @@ def bill(ground: Ground, study: StudyPaths, reporter: Reporter) -> str:
         mine = [spec for spec in ground.specs if (spec.plan, spec.variant) == (plan, variant)]
         program = track.program(mine[0])
         each = (program.flops + program.prefix_flops) / min(recipe.batch_size, train)
-        seconds = predicted_seconds(track, mine[0], _together(track, mine[0], ground))
+        seconds = predicted(track, mine[0], _together(track, mine[0], ground)).steps
         mebibytes = (program.state_bytes + program.temporary_bytes) / 2**20
         sums = [sums[0] + len(mine) * images * each, sums[1] + len(mine) * seconds]
         depth = f"freeze depth {plan.boundary}" if plan.freeze_depth is not None else f"only {'+'.join(plan.trainable_stages)}"

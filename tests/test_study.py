@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fteng import summary
+from fteng.errors import UserError
 from fteng.results import read_predictions
 from tests.study_runs import QUICK, ROOT, command, run
 
@@ -230,3 +232,18 @@ def test_leaves_that_a_network_has_not_are_refused(tmp_path):
     ended = run(tmp_path, *network, "--config.sweep.leaves=norm", base=QUICK)
     assert ended.returncode == 2
     assert "sweep.leaves: got norm, but conv1, conv2, conv3, ... of all_cnn_c have none; leave norm out" in ended.stderr
+
+
+def test_a_study_of_another_version_is_one_line(finished, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(finished[0], other)
+    record = json.loads((other / "study.json").read_text())
+    del record["config"]["train"]["views"]
+    (other / "study.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"no train\.views: another version"):
+        summary.collect(other)
+
+
+def test_the_cost_of_a_depth_holds_its_walk_through_the_frozen_stages(finished):
+    costs = [trial["cost"] for trial in summary_of(finished[0])["trials"]]
+    assert all(0 < cost["prefix_seconds"] < cost["seconds"] for cost in costs)

@@ -115,7 +115,7 @@ def inputs_at(ground: Ground, kept: Mapping[Entry, Kept], entry: Entry) -> Input
             return map(onward, cached.feed.batches([ground.layout.plain[part] for part in rows]))
         return (_from_images(ground, entry, images, part) for part, images in zip(rows, ground.feed.batches(rows), strict=True))
 
-    return Inputs(train, plain, from_cache and begin == entry)
+    return Inputs(train, plain, ground.layout.slots if from_cache and begin == entry else 0)
 
 
 def _recomputed(ground: Ground, entry: Entry, plan: TrainingRows, seed: int) -> Iterator[Array]:
@@ -176,7 +176,7 @@ def _error(ground: Ground, entry: Entry, x: Array, values: np.ndarray, counted: 
             f"train.activations=float16: the outputs before boundary {entry.stage} are larger than it can hold (65504); use float32"
         )
     whole = np.asarray(ground.walk.pooled(x) if entry.pooled else x)[:counted]
-    return rounding([whole], [values])
+    return rounding(whole, values)
 
 
 def _passes(ground: Ground) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray]]:

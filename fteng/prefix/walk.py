@@ -2,13 +2,13 @@
 recomputed, so that both give the same bits."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int, Key, UInt8
+from jaxtyping import Array, Float, Float32, Int, Key, Shaped, UInt8
 
 from fteng.backbones.backbone import Backbone
 from fteng.config import TrainConfig
@@ -110,9 +110,7 @@ def as_float32(x: Array) -> Float32[Array, "b *place c"]:
     return x if x.dtype == jnp.float32 else x.astype(jnp.float32)
 
 
-def rounding(values: Sequence[np.ndarray], kept: Sequence[np.ndarray]) -> float:
-    """The largest error of `kept` against `values`, as a share of the root mean square of each batch."""
-    return max(
-        float(np.abs(one - two.astype(np.float32)).max() / max(float(np.sqrt(np.mean(np.square(one)))), 1e-30))
-        for one, two in zip(values, kept, strict=True)
-    )
+def rounding(values: Shaped[np.ndarray, "b *place"], kept: Shaped[np.ndarray, "b *place"]) -> float:
+    """The largest error of `kept` against `values`, as a share of their root mean square."""
+    scale = max(float(np.sqrt(np.mean(np.square(values)))), 1e-30)
+    return float(np.abs(values - kept.astype(np.float32)).max()) / scale

@@ -6,6 +6,10 @@ from typing import Any
 from fteng.report import view, words
 
 Summary = Mapping[str, Any]
+_WHAT_COSTS_ARE = (
+    "Costs are of one trial by itself: its time is that of its steps and of one walk of the images through its frozen stages,"
+    " evaluation left out; FLOPs are of one training step, frozen stages included, divided by its images."
+)
 
 
 def answer(summary: Summary) -> dict[str, Any]:
@@ -155,13 +159,15 @@ def _cost_finding(summary: Summary) -> str:
     row = view.recommended(summary)
     full = next((other for other in _line(summary, row) if other["freeze_depth"] == 0), None) if row else None
     if row is None or full is None or row is full:
-        return "Costs are of one trial; FLOPs are of one training step, divided by its images."
+        return _WHAT_COSTS_ARE
     told = [
         f"{row['cost'][key] / full['cost'][key]:.2f} of the {text}" if row["cost"][key] else f"none of the {text}"
         for key, text in (("seconds", "time"), ("flops_per_example", "FLOPs"), ("optimizer_bytes", "optimizer memory"))
         if row["cost"].get(key) is not None and full["cost"].get(key)
     ]
-    return f"Against tuning everything, the recommended plan takes {', '.join(told)}." if told else "Costs are of one trial."
+    return (
+        f"Against tuning everything, the recommended plan takes {', '.join(told)}. {_WHAT_COSTS_ARE}" if told else _WHAT_COSTS_ARE
+    )
 
 
 def _value(row: Mapping[str, Any], metric: str) -> float | None:

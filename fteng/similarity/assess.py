@@ -35,6 +35,8 @@ class Study(NamedTuple):
     probes: Sequence[Mapping[str, Any]]
 
 
+# Small products on all cores wait for each other; stages side by side, each on one core, do not.
+@threadpool_limits.wrap(limits=1)
 def assess(
     study: Study,
     source: SourceMoments,
@@ -50,19 +52,6 @@ def assess(
     test scores, which no advice uses.
     """
     began = time.perf_counter()
-    # Small products on all cores wait for each other; stages side by side, each on one core, do not.
-    with threadpool_limits(limits=1):
-        found = _assess(study, source, source_logits, gradient_to_weight, fit)
-    return found | {"seconds": time.perf_counter() - began}
-
-
-def _assess(
-    study: Study,
-    source: SourceMoments,
-    source_logits: Float[np.ndarray, "n z"] | None,
-    gradient_to_weight: Sequence[float] | None,
-    fit: Fit,
-) -> dict[str, Any]:
     labels, groups, splits = study.rows.labels, study.rows.groups, study.rows.splits
     many, few = (choose(labels, groups, splits["train"], most) for most in (MOST, MOST_PAIRS))
     measured = measure(study.taps, many, few, study.metric)
@@ -84,6 +73,7 @@ def _assess(
         "task": task,
         "scores": _scores(study.stages, measured, gradient_to_weight),
         "advice": {"folklore": folklore.record(told), "ours": _ours(study, measured, few, rarest), "probe": _best_probe(study)},
+        "seconds": time.perf_counter() - began,
     }
 
 

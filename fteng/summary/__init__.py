@@ -11,6 +11,7 @@ import numpy as np
 from fteng import paths
 from fteng.analysis.bootstrap import group_weights
 from fteng.analysis.metrics import METRICS, evaluate
+from fteng.config import from_dict
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
 from fteng.race.decide import deciding_metric
@@ -27,6 +28,8 @@ def collect(workdir: Path) -> dict[str, Any]:
     if not study.study.exists():
         raise UserError(f"{workdir} holds no study.json; give the --workdir of a study, or start one with python -m fteng.main")
     record = paths.read_json(study.study)
+    # Says in one line where another version wrote it.
+    from_dict(record["config"])
     probed = paths.read_json(study.probes / "result.json") if (study.probes / "result.json").exists() else None
     results = {
         row["id"]: paths.read_json(study.trial(row["id"]).result)

@@ -30,7 +30,9 @@ def similarity(study: StudyPaths, rows: Sequence[Row], trials: Sequence[Mapping[
             f"{path} has format {assessment.get('format')}, this version of fteng reads {FORMAT}; delete {study.probes} and run the"
             " study again"
         )
-    seconds = {trial["id"]: trial["cost"]["seconds"] for trial in trials if trial["cost"] is not None}
+    # Of its steps: the walk to the boundary is paid once for all.
+    costs = {trial["id"]: trial["cost"] for trial in trials if trial["cost"] is not None}
+    seconds = {name: cost["seconds"] - cost["prefix_seconds"] for name, cost in costs.items()}
     measured = [found for row in rows for found in _measurement(row, trials, seconds, judge)]
     # A sweep that has measured nothing but probes has nothing to grade by.
     graded = grade(assessment, measured if seconds else [], sum(seconds.values(), 0.0))

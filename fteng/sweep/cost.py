@@ -10,18 +10,20 @@ from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.sweep.track import Track, inputs_of
 from fteng.train.step import initial_state, step_flops
-from fteng.train.trial import batch_of, total_steps
+from fteng.train.trial import Expected, batch_of, total_steps
 from fteng.trials import TrialSpec
 
 
-def predicted_seconds(track: Track, spec: TrialSpec, together: int) -> float:
-    """Of a trial's steps, as `cost.seconds` will count them, before it runs: a step measured once a shape, and its share of the
-    prefix where that is recomputed. together: how many trials share each batch."""
+def predicted(track: Track, spec: TrialSpec, together: int) -> Expected:
+    """Seconds of a trial before it runs: a step measured once a shape, and its share of the prefix where that is recomputed.
+    together: how many trials share each batch."""
     shape = track.shape(spec)
     if shape not in track.paces:
         track.paces[shape] = _step_seconds(track, spec)
-    prefix = 0.0 if inputs_of(track, spec).cached else track.seconds_to[shape.entry.stage] * batch_of(track.site.bench) / together
-    return total_steps(track.site.bench) * (track.paces[shape] + prefix)
+    inputs, an_image = inputs_of(track, spec), track.seconds_to[shape.entry.stage]
+    prefix = 0.0 if inputs.cached else an_image * batch_of(track.site.bench) / together
+    steps = total_steps(track.site.bench) * (track.paces[shape] + prefix)
+    return Expected(steps, inputs.kept_images * an_image)
 
 
 def _step_seconds(track: Track, spec: TrialSpec) -> float:

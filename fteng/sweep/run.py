@@ -7,7 +7,7 @@ from fteng import paths
 from fteng.prefix import budget
 from fteng.programs import Shape
 from fteng.results import Predictions
-from fteng.sweep.cost import predicted_seconds, step_work
+from fteng.sweep.cost import predicted, step_work
 from fteng.sweep.track import Track, inputs_of
 from fteng.train.entry import Entry
 from fteng.train.evaluate import make_forward
@@ -65,10 +65,8 @@ def open_trial(track: Track, spec: TrialSpec, together: int) -> Running:
         track.forwards[key] = make_forward(track.site.backbone, *key)
     if where.result.exists() and paths.read_json(where.result)["status"] == "stopped":
         where.result.unlink()
-    seconds = predicted_seconds(track, spec, together)
-    running = begin(
-        track.site.bench, track.starts[spec.variant.start], spec, track.program(spec), track.forwards[key], where, seconds
-    )
+    start, expected = track.starts[spec.variant.start], predicted(track, spec, together)
+    running = begin(track.site.bench, start, spec, track.program(spec), track.forwards[key], where, expected)
     track.site.reporter.advance(step_work(track, spec) * running.step)
     return running
 

@@ -93,8 +93,8 @@ def lay_track(
         filled = _filled(site, ground, choices) if fill else {}
         for choice in choices:
             found = cache.inputs_at(ground, filled, choice.entry)
-            cached = bool(choice.place) and ground.layout.views > 0
-            inputs[name, choice.entry] = found if fill else found._replace(cached=cached)
+            images = ground.layout.slots if choice.place and ground.layout.views else 0
+            inputs[name, choice.entry] = found if fill else found._replace(kept_images=images)
         kept += [{"start": name, **choice.record(site.backbone.stages)} for choice in choices]
     programs = Programs(site.backbone, site.dataset, recipe, walk, flops, some)
     return Track(site, programs, flops, starts, inputs, walk, seconds_to, {}, {}, set()), kept

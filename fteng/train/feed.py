@@ -104,11 +104,17 @@ class Batch(NamedTuple):
 
 class Inputs(NamedTuple):
     """What the trials of one entry take. train: (rows of every step, seed) -> their activations, step by step; plain: the same of
-    batches of rows as they are, not augmented; cached: whether training reads them from a cache."""
+    batches of rows as they are, not augmented; kept_images: how many a cache holds that
+    training reads, 0: it computes them."""
 
     train: "Callable[[TrainingRows, int], Iterator[Array]]"
     plain: Callable[[Sequence[Int[np.ndarray, "b"]]], Iterator[Array]]
-    cached: bool
+    kept_images: int
+
+    @property
+    def cached(self) -> bool:
+        """Whether training reads from a cache."""
+        return self.kept_images > 0
 
 
 class TrainingRows:

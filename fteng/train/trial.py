@@ -60,14 +60,21 @@ class Start(NamedTuple):
     source: tuple[tuple[Any, ...], tuple[Any, ...]]
 
 
+class Expected(NamedTuple):
+    """Seconds of a trial before it runs. steps: of its steps to the end; walk: from the images to its entry, once for every image
+    that a cache keeps for it, whoever shares it; 0 where steps bring their images there themselves."""
+
+    steps: float
+    walk: float
+
+
 @dataclass(slots=True)
 class Running:
     """A trial between two steps.
 
     rates: (steps, stages + 1); seconds: of its steps over all its lives, evaluation and compilation left out, with its share of
-    what it did together with others; waited: how many of them it waited for its input; predicted_seconds: what `seconds` was
-    expected to be at the end; lost_at: the step at which its loss was found to be lost;
-    answered: to val, at the step of the last epoch's end.
+    what it did together with others; waited: how many of them it waited for its input; expected: before it ran; lost_at: the step
+    at which its loss was found to be lost; answered: to val, at the step of the last epoch's end.
     """
 
     spec: TrialSpec
@@ -83,7 +90,7 @@ class Running:
     seconds: float
     waited: float
     compiled_before: int
-    predicted_seconds: float
+    expected: Expected
     lost_at: int | None = None
     answered: dict[int, Predictions] = field(default_factory=dict)
 
@@ -120,7 +127,7 @@ def total_steps(bench: Bench) -> int:
 
 
 def begin(
-    bench: Bench, start: Start, spec: TrialSpec, program: Program, forward: Forward, where: TrialPaths, predicted_seconds: float
+    bench: Bench, start: Start, spec: TrialSpec, program: Program, forward: Forward, where: TrialPaths, expected: Expected
 ) -> Running:
     """The trial at its start, or where its last whole checkpoint left it. Raises UserError if that continues something else."""
     end, compiled_before = len(spec.plan.stages), bench.compilations()
@@ -133,7 +140,7 @@ def begin(
     rates = np.float32(spec.learning_rate) * rate_factors(bench.recipe, total)[:, None]
     rates = rates * stage_factors(spec.plan, spec.variant, total)
     running = Running(
-        spec, start, program, forward, where, checkpoints, state, frozen, rates, 0, 0.0, 0.0, compiled_before, predicted_seconds
+        spec, start, program, forward, where, checkpoints, state, frozen, rates, 0, 0.0, 0.0, compiled_before, expected
     )
     if (restored := checkpoints.restore(state, bench.say)) is not None:
         running.state, running.step = restored.state, int(restored.state.step)
@@ -186,8 +193,10 @@ def end(
 def _cost(bench: Bench, running: Running) -> dict[str, float]:
     program, batch = running.program, batch_of(bench)
     return {
-        "seconds": running.seconds,
-        "predicted_seconds": running.predicted_seconds * running.step / total_steps(bench),
+        # Of the depth by itself: others may have shared the walk.
+        "seconds": running.seconds + running.expected.walk,
+        "prefix_seconds": running.expected.walk,
+        "predicted_seconds": running.expected.steps * running.step / total_steps(bench) + running.expected.walk,
         "data_wait_seconds": running.waited,
         "examples_per_second": running.step * batch / running.seconds if running.seconds else 0.0,
         # Of the depth by itself: the frozen prefix counts, though others may have shared it.

@@ -38,7 +38,7 @@ def row(depth, right, tuned=True, **changed):
 
 
 def trial(name, depth, seconds):
-    cost = None if seconds is None else {"seconds": seconds}
+    cost = None if seconds is None else {"seconds": seconds + 5.0, "prefix_seconds": 5.0}
     return {"id": name, "tap": "d", "freeze_depth": depth, "leaves": "all", "variant": Variant()._asdict(), "cost": cost}
 
 

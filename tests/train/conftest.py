@@ -22,7 +22,7 @@ from fteng.train.evaluate import make_forward
 from fteng.train.feed import make_feed
 from fteng.train.population import advance, judge
 from fteng.train.step import batch_norm_modes, compile_step, initial_state, lower_step
-from fteng.train.trial import Bench, Start, begin, class_shares, end, total_steps
+from fteng.train.trial import Bench, Expected, Start, begin, class_shares, end, total_steps
 from fteng.trials import TrialSpec, Variant, study_context
 
 USUAL = Variant()
@@ -73,7 +73,7 @@ class Lab(NamedTuple):
         start = self.start if head is None else self.start._replace(heads={spec.plan.tap: head})
         key = program.entry, len(spec.plan.stages)
         forward = self.forwards.setdefault(key, make_forward(self.backbone, *key))
-        return begin(bench or self.bench, start, spec, program, forward, where, 1.0)
+        return begin(bench or self.bench, start, spec, program, forward, where, Expected(1.0, 0.0))
 
     def run(self, spec, program, where, *, bench=None, head=None, on_step=lambda _: None, first=True):
         """A trial alone. on_step: told the number of each step."""
