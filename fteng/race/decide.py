@@ -96,8 +96,8 @@ def can_win(way: Standing, rung: int, finished: Sequence[Standing], incumbent: S
     most = short + headroom + reach_end
     told = f"{behind:+.3f} against {leader.name} at this rung, and with twice the largest gain yet ({headroom:.3f})"
     if not most < 0:
-        return Verdict(True, f"{told} it may end {most:+.3f} against {incumbent.name}")
-    return Verdict(False, f"{told} it ends at most {most:+.3f} against {incumbent.name}")
+        return Verdict(True, f"{told} it may end up to {most:+.3f} against {incumbent.name}")
+    return Verdict(False, f"{told} it would end at most {most:+.3f} against {incumbent.name}")
 
 
 def nothing_to_win(incumbent: Standing, judge: Judge) -> str:

@@ -66,14 +66,14 @@ def test_who_is_behind_but_may_catch_up_goes_on():
     # 0.1 behind at the rung; with twice the gain of 0.2 it could reach 0.9.
     verdict = decide.can_win(standing("deep", 0.5), 0, [shallow], shallow, judge())
     assert verdict.goes_on
-    assert "may end" in verdict.why
+    assert "may end up to" in verdict.why
 
 
 def test_who_cannot_catch_up_is_stopped_and_told_why():
     shallow = standing("shallow", 0.85, 0.9)
     verdict = decide.can_win(standing("deep", 0.5), 0, [shallow], shallow, judge())
     assert not verdict.goes_on
-    assert "ends at most -0." in verdict.why
+    assert "would end at most -0." in verdict.why
     assert "against shallow" in verdict.why
 
 
