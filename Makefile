@@ -5,7 +5,7 @@ UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup vgg16 demo test check slow bench format lock clean
+.PHONY: setup vgg16 demo gallery test check slow bench format lock clean
 
 setup: $(VENV)/.done
 
@@ -20,6 +20,12 @@ $(VENV)/.done: requirements.lock pyproject.toml
 
 demo: setup
 	$(BIN)/python -m fteng.main --config=configs/demo.py --workdir=runs/demo
+
+# Two real studies and one page that sets them side by side, which links to theirs: runs/gallery/index.html.
+gallery: setup
+	$(BIN)/python -m fteng.main --config=configs/demo.py --workdir=runs/gallery/digits
+	$(BIN)/python -m fteng.main --config=configs/textile.py --workdir=runs/gallery/textile --config.data.limit=400 --config.sweep.freeze_depths=14,16,all --config.sweep.seeds=0
+	$(BIN)/python -m fteng.report runs/gallery/digits runs/gallery/textile --out=runs/gallery
 
 # Two files at a time.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile

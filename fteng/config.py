@@ -183,6 +183,15 @@ class TrainConfig:
     head_init: str = _key("probe", "the head starts from the probe's solution or from zero", choices=("probe", "zero"))
     bn_momentum: float = _key(0.9, "share of the old statistics kept at each step where they follow the batch", low=0, high=0.9999)
     checkpoint_every: int = _key(50, "steps between checkpoints", low=1)
+    devices: int = _key(
+        1,
+        "devices of each process over which a trial's batches are split, which changes rounding alone (0: all)",
+        low=0,
+        high=100_000,
+    )
+    shard_frozen: bool = _key(
+        False, "several devices: frozen parameters are split over them too, for networks that one device cannot hold"
+    )
 
 
 @dataclass(slots=True)
@@ -198,8 +207,28 @@ class JudgeConfig:
     confidence: float = _key(0.95, "level of all intervals", low=0.5, high=0.999)
     resamples: int = _key(2000, "bootstrap resamples", low=100)
     pictures: bool = _key(
-        True, "up to 24 small training images stand in the record and the page; false where they must not leave the house"
+        True,
+        "up to 24 training and 12 test images stand, small, in record and page; false where they must not leave the house",
     )
+
+
+@dataclass(slots=True)
+class LaunchConfig:
+    """How `python -m launch.sweep` spreads a study over processes; nothing of it changes a number."""
+
+    workers: int = _key(0, "processes that train at a time (0: one a GPU, without GPU one; slurm: 4)", low=0, high=100_000)
+    tries: int = _key(
+        3, "how often a unit of trials that breaks is begun, before it is cut into trials and those given up", low=1, high=100
+    )
+    stall_minutes: float = _key(30.0, "a worker that makes no step for so long is ended, and its unit tried again", low=0.01)
+    partition: str = _key("", "slurm: partition (default: the site's)")
+    account: str = _key("", "slurm: account")
+    constraint: str = _key("", "slurm: features that a node must have")
+    time: str = _key("04:00:00", "slurm: limit of one job, after which it saves and queues again, as D-HH:MM:SS")
+    gpus: int = _key(0, "slurm: GPUs a node for each job", low=0, high=64)
+    cpus: int = _key(2, "slurm: cores a task", low=1, high=1024)
+    memory_gib: int = _key(0, "slurm: memory a node (0: the site's default)", low=0)
+    nodes: int = _key(1, "slurm: nodes that one job spreads each trial over", low=1, high=1024)
 
 
 @dataclass(slots=True)
@@ -212,9 +241,10 @@ class Config:
     sweep: SweepConfig = dataclasses.field(default_factory=SweepConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     judge: JudgeConfig = dataclasses.field(default_factory=JudgeConfig)
+    launch: LaunchConfig = dataclasses.field(default_factory=LaunchConfig)
 
 
-_SECTIONS = ("backbone", "data", "sweep", "train", "judge")
+_SECTIONS = ("backbone", "data", "sweep", "train", "judge", "launch")
 
 
 class Key(typing.NamedTuple):

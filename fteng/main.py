@@ -11,25 +11,22 @@ Bring your own images: a folder with one sub-folder a class, then
     python -m fteng.main --config=configs/folder.py --config.data.path=MY_IMAGES --workdir=runs/mine
 """
 
-import errno
-import logging
-import os
+import io
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 
 from absl import flags
-from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from fteng import config as schema
+from fteng import distributed
 from fteng.errors import UserError
-
-_STOPPED = 128 + signal.SIGTERM
+from fteng.process import DISK_ERRORS, STOPPED, prepare_process, stop_on_signal
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config(), for example configs/demo.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this study; made if it is not there.")
@@ -53,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
         print("fteng: stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
         return 128 + signal.SIGINT
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno not in DISK_ERRORS:
             raise
         where = error.filename or _WORKDIR.value
         advice = "finished trials are kept: make room, run the same command again"
@@ -105,29 +102,31 @@ def help_text() -> str:
 def _run(config: schema.Config, workdir: Path, command: str) -> int:
     """Imports the heavy half only now, so that --help and a mistyped key answer at once."""
     started = time.perf_counter()
-    _prepare_process(config)
-    from fteng import bill, ground, paths, report, study, summary
-    from fteng.progress import make_reporter
+    prepare_process(config)
+    distributed.start()
+    from fteng import bill, ground, page, paths, study, summary
+    from fteng.progress import PlainReporter, make_reporter
     from fteng.train.trial import Interrupted
 
-    reporter = make_reporter()
+    reporter = make_reporter() if distributed.is_main() else PlainReporter(io.StringIO())
     try:
         if _DRY_RUN.value:
             print(bill.bill(ground.lay_ground(config, reporter), paths.StudyPaths(workdir), reporter))
             return 0
-        with paths.work_directory(workdir) as files:
-            study.run(config, files, command, reporter, _stop_on_signal())
-            collected = summary.current(files)
-            if collected is None:
-                reporter.phase("report", 1)
-                collected = summary.collect(workdir)
-                report.write(files.report, collected)
-                reporter.advance(1)
+        alone = paths.work_directory(workdir) if distributed.is_main() else nullcontext(paths.StudyPaths(workdir))
+        with alone as files:
+            study.run(config, files, command, reporter, distributed.agreed(stop_on_signal()))
+            if not distributed.is_main():
+                distributed.wait()
+                return 0
+            collected = page.make_page(files, reporter)
             reporter.close()
+        distributed.wait()
     except Interrupted as stopped:
         reporter.stop()
-        print(f"fteng: stopped, saved {stopped}; the same command goes on from there", file=sys.stderr)
-        return _STOPPED
+        if distributed.is_main():
+            print(f"fteng: stopped, saved {stopped}; the same command goes on from there", file=sys.stderr)
+        return STOPPED
     except BaseException:
         reporter.stop()
         raise
@@ -136,38 +135,5 @@ def _run(config: schema.Config, workdir: Path, command: str) -> int:
     return 0
 
 
-def _prepare_process(config: schema.Config) -> None:
-    """Quiet libraries, and compiled programs kept on disk from run to run."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    absl_logging.use_absl_handler()
-    # Orbax logs a traceback from its writer thread before it raises the same error to us, where it becomes one line.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
-    import jax
-
-    from fteng.data.prepare import cache_root
-
-    jax.config.update("jax_compilation_cache_dir", str(cache_root(config.data) / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def _stop_on_signal() -> Callable[[], bool]:
-    """SIGTERM or Ctrl-C: finish the step, save, leave. A second Ctrl-C leaves at once."""
-    asked = False
-
-    def handler(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal module passes both
-        nonlocal asked
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        if not asked:
-            print("fteng: asked to stop; saving (Ctrl-C again leaves at once)", file=sys.stderr)
-        asked = True
-
-    signal.signal(signal.SIGTERM, handler)
-    signal.signal(signal.SIGINT, handler)
-    return lambda: asked
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    sys.exit(distributed.leave(main(sys.argv)))

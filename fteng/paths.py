@@ -84,6 +84,11 @@ class StudyPaths(NamedTuple):
         return self.root / "race.json"
 
     @property
+    def launch(self) -> Path:
+        """Folder of what a study in parts needs to know while it runs."""
+        return self.root / "launch"
+
+    @property
     def report(self) -> Path:
         """Folder of index.html and summary.json."""
         return self.root / "report"
@@ -146,8 +151,9 @@ def digest(value: Any) -> str:
 
 
 @contextmanager
-def work_directory(root: Path) -> Iterator[StudyPaths]:
-    """The study's files, held by this process alone until the block ends.
+def work_directory(root: Path, *, shared: bool = False, wait: bool = False) -> Iterator[StudyPaths]:
+    """The study's files, held by this process alone until the block ends; shared: together with others that run parts of it; wait:
+    for whoever holds it.
 
     The kernel drops the lock with the process, so a killed study leaves nothing to clean up.
     Raises UserError when another process holds the directory or it cannot be written.
@@ -159,14 +165,15 @@ def work_directory(root: Path) -> Iterator[StudyPaths]:
         raise UserError(f"cannot write to the work directory {root} ({error.strerror}); choose another with --workdir") from None
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             holder = os.read(handle, 20).decode() or "unknown"
             raise UserError(
                 f"another study (process {holder}) is running in {root}; wait for it, or choose another --workdir"
             ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        if not shared:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
         yield StudyPaths(root)
     finally:
         os.close(handle)

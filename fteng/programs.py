@@ -43,7 +43,8 @@ class Programs:
     def __init__(
         self, backbone: Backbone, dataset: Dataset, recipe: TrainConfig, walk: Walk, flops: StageFlops, start: Start
     ) -> None:
-        """start: any; only its shapes matter here."""
+        """start: any; only its shapes matter here. Steps are for the mesh of the walk."""
+        self._mesh = walk.mesh
         self._backbone, self._dataset, self._recipe, self._flops = backbone, dataset, recipe, flops
         self._batch = min(recipe.batch_size, len(dataset.splits["train"]))
         self._at = walk.shapes(start, dataset.images.shape[1], self._batch)
@@ -73,7 +74,12 @@ class Programs:
         # Only shapes are needed here; the state itself belongs to each trial.
         begin = partial(initial_state, mask=mask, modes=shape.modes, recipe=self._recipe)
         state, frozen = jax.eval_shape(begin, parameters, start.stats[:end])
-        x, labels = jax.eval_shape(as_float32, self._at[shape.entry]), jax.ShapeDtypeStruct((self._batch,), np.int32)
-        arguments = (state, frozen, x, labels, jnp.zeros(end + 1), jax.random.key(0))
+        mesh = self._mesh
+        x = mesh.like_batch(jax.eval_shape(as_float32, self._at[shape.entry]))
+        labels = mesh.like_batch(jax.ShapeDtypeStruct((self._batch,), np.int32))
+        small = mesh.like_whole((jnp.zeros(end + 1), jax.random.key(0)))
+        arguments = (mesh.like_whole(state), mesh.like_frozen(frozen), x, labels, *small)
         shares = class_shares(self._dataset)
-        return lower_step(self._backbone, shape.plan, mask, shape.modes, shape.entry, self._recipe, shares, self._flops, arguments)
+        return lower_step(
+            self._backbone, shape.plan, mask, shape.modes, shape.entry, self._recipe, shares, self._flops, arguments, mesh
+        )

@@ -1,6 +1,7 @@
 """study.json: what was run, on what, and whether a work directory belongs to the config at hand. Imports no jax at the top."""
 
 import datetime
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -18,7 +19,10 @@ from fteng.paths import StudyPaths
 
 _PACKAGES = ("fteng", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # What may change between runs of one study: more depths, rates or seeds, another way to judge, other places and paces.
-_FREE = ("experiment", "sweep.", "judge.", "data.cache_dir", "data.name", "train.checkpoint_every")
+_FREE = (
+    *("experiment", "sweep.", "judge.", "launch.", "data.cache_dir", "data.name"),
+    *("train.checkpoint_every", "train.devices", "train.shard_frozen"),
+)
 
 
 def write_study(study: StudyPaths, config: Config, described: dict[str, Any], command: str) -> None:
@@ -27,30 +31,35 @@ def write_study(study: StudyPaths, config: Config, described: dict[str, Any], co
     Raises UserError that names the keys in which the work directory differs.
     """
     now = {"config": to_dict(config), **described}
-    if study.study.exists():
-        before = paths.read_json(study.study)
-        _check_same(study, before, now)
-        runs = before["runs"]
-    else:
-        runs = []
+    runs = check_study(study, config, described)["runs"] if study.study.exists() else []
     machine = {"versions": versions(), "device": device(), "cpu": cpu(), "git": git_revision()}
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     paths.write_json(study.study, {**now, **machine, "command": command, "started": started, "runs": runs})
 
 
+def check_study(study: StudyPaths, config: Config, described: dict[str, Any]) -> dict[str, Any]:
+    """study.json as it stands. Raises UserError that names the keys in which it is of another network, data or recipe."""
+    before = paths.read_json(study.study)
+    _check_same(study, before, {"config": to_dict(config), **described})
+    return before
+
+
 def append_run(study: StudyPaths, seconds: dict[str, float], kept: list[dict[str, Any]]) -> None:
     """Note what this run of the study took. kept: which activations were cached, and why."""
-    value = paths.read_json(study.study)
     # Linux counts ru_maxrss in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    value["runs"].append({"started": value["started"], "seconds_by_phase": seconds, "peak_bytes": peak, "prefix": kept})
-    paths.write_json(study.study, value)
+    # Parts of a study may end at the same moment.
+    with (study.root / "study.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        value = paths.read_json(study.study)
+        value["runs"].append({"started": value["started"], "seconds_by_phase": seconds, "peak_bytes": peak, "prefix": kept})
+        paths.write_json(study.study, value)
 
 
 def _check_same(study: StudyPaths, before: dict[str, Any], now: dict[str, Any]) -> None:
     old, new = _flat(before["config"]), _flat(now["config"])
-    differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and not key.startswith(_FREE)]
+    differing = _differing(old, new)
     differing += [] if before["weights"]["sha256"] == now["weights"]["sha256"] else ["the content of the weights file"]
     if before["weights"]["preprocess"] != json.loads(json.dumps(now["weights"]["preprocess"])):
         differing.append("how the weights want their images")
@@ -63,6 +72,16 @@ def _check_same(study: StudyPaths, before: dict[str, Any], now: dict[str, Any]) 
         raise UserError(
             f"{study.root} holds a study with other settings: {changes}; choose another --workdir, or delete this one to start anew"
         )
+
+
+def differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Keys, as `key (old -> new)`, in which two configs are not of one study."""
+    old, new = _flat(before), _flat(now)
+    return [f"{key} ({old.get(key)!r} -> {new.get(key)!r})" for key in _differing(old, new)]
+
+
+def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and not key.startswith(_FREE)]
 
 
 def _flat(nested: dict[str, Any], head: str = "") -> dict[str, Any]:

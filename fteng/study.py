@@ -1,73 +1,173 @@
 """A whole study, in the order of its life: weights, data, probes, trials, report. What is finished on disk is not done again."""
 
 import shutil
+import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fteng import paths, record
+from fteng import distributed, paths, record
 from fteng.analysis.bootstrap import group_weights
 from fteng.analysis.recommend import Candidate
 from fteng.backbones.flops import StageFlops
 from fteng.config import Config
 from fteng.data.prepare import Dataset
+from fteng.errors import UserError
 from fteng.ground import Ground, flops_of, lay_ground
-from fteng.paths import StudyPaths
+from fteng.mesh import make_mesh
+from fteng.paths import StudyPaths, TrialPaths
 from fteng.progress import Reporter
 from fteng.race.decide import Judge, deciding_metric
 from fteng.race.run import Field, is_over, make_field, run_race
 from fteng.results import read_predictions, write_images
 from fteng.survey import survey
 from fteng.sweep.cost import plan_work
+from fteng.sweep.foresee import foresee
 from fteng.sweep.run import run_exhaustive
-from fteng.sweep.track import Site, compile_at_once, lay_track, make_starts
+from fteng.sweep.track import Site, blank_starts, compile_at_once, lay_track, make_starts
 from fteng.train.compilations import count_compilations
 from fteng.train.feed import Feed, make_feed
 from fteng.train.trial import Bench
-from fteng.trials import TrialSpec
+from fteng.trials import TrialSpec, TrialWork
 
 
 def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, should_stop: Callable[[], bool]) -> None:
     """Everything but the report. Raises UserError on what a user can mend, train.trial.Interrupted when asked to stop."""
     clock = _Clock()
-    with clock.phase("data"):
-        ground = lay_ground(config, reporter)
-    record.write_study(study, ground.config, _described(ground), command)
-    _write_images(ground.dataset, study)
-    pending = _pending(ground, study)
-    probed = (study.probes / "result.json").exists()
+    ground = _lay(config, study, command, reporter, clock)
+    pending = _pending(ground, study, reporter)
+    probed = distributed.agree((study.probes / "result.json").exists())
     if probed and not pending:
         shutil.rmtree(study.prefix, ignore_errors=True)
         return
     _say_left_out(ground.dataset, reporter)
-    feed = make_feed(ground.dataset.images)
+    feed = _feed(ground)
     racing = ground.config.sweep.search == "race"
     reporter.say(f"{feed.where}; {'at most ' * racing}{len(pending)} of {len(ground.specs)} trials to run on {record.device()}")
     flops = flops_of(ground, pending)
     kept: list[dict[str, Any]] = []
     if not probed:
         with clock.phase("probes"):
-            survey(ground, study, feed, flops.forward, reporter, should_stop)
+            _survey(ground, study, feed, flops, reporter, should_stop)
     try:
         if pending:
             _run_trials(ground, study, feed, flops, pending, reporter, should_stop, clock, kept)
+            # Nobody asks for them again.
+            shutil.rmtree(study.prefix, ignore_errors=True)
     finally:
-        record.append_run(study, clock.seconds, kept)
+        if distributed.is_main():
+            record.append_run(study, clock.seconds, kept)
 
 
-def _pending(ground: Ground, study: StudyPaths) -> list[TrialSpec]:
-    """Trials that may have to run: those without a result, or stopped by a race that is not over, or is asked for no more."""
+def run_survey(
+    config: Config, study: StudyPaths, command: str, reporter: Reporter, should_stop: Callable[[], bool]
+) -> list[TrialWork]:
+    """The first part of a study that runs in parts: all before the trials, what each of them will take, and their starts on disk.
+
+    Raises what `run` raises.
+    """
+    clock = _Clock()
+    ground = _lay(config, study, command, reporter, clock)
+    _say_left_out(ground.dataset, reporter)
+    feed, flops = _feed(ground), flops_of(ground, ground.specs)
+    if not distributed.agree((study.probes / "result.json").exists()):
+        with clock.phase("probes"):
+            _survey(ground, study, feed, flops, reporter, should_stop)
+    site = make_site(ground, study, feed, reporter, should_stop)
+    with clock.phase("starts"):
+        starts = make_starts(site, ground.specs, ground.specs)
+        work = foresee(site, starts, ground.specs, flops)
+    if distributed.is_main():
+        record.append_run(study, clock.seconds, [])
+    return work
+
+
+def make_parts(
+    config: Config, study: StudyPaths, reporter: Reporter, should_stop: Callable[[], bool]
+) -> Callable[[Sequence[str]], None]:
+    """The function that runs some of the trials, by id, after `run_survey`; other processes may run others meanwhile.
+
+    Both raise what `run` raises.
+    """
+    ground = lay_ground(config, reporter)
+    record.check_study(study, ground.config, _described(ground))
+    feed, flops = _feed(ground), flops_of(ground, ground.specs)
+
+    def run_part(trials: Sequence[str]) -> None:
+        clock, wanted = _Clock(), set(trials)
+        kept: list[dict[str, Any]] = []
+        pending = [spec for spec in _pending(ground, study, reporter, wanted) if spec.id in wanted]
+        try:
+            if pending:
+                _run_trials(ground, study, feed, flops, pending, reporter, should_stop, clock, kept)
+        finally:
+            if distributed.is_main():
+                record.append_run(study, clock.seconds, kept)
+
+    return run_part
+
+
+def foresee_all(config: Config, study: StudyPaths, reporter: Reporter) -> list[TrialWork]:
+    """What each trial will take, before there is anything on disk."""
+    ground = lay_ground(config, reporter)
+    site = make_site(ground, study, make_feed(ground.dataset.images), reporter, lambda: False)
+    return foresee(site, blank_starts(site, ground.specs), ground.specs, flops_of(ground, ground.specs))
+
+
+def _lay(config: Config, study: StudyPaths, command: str, reporter: Reporter, clock: "_Clock") -> Ground:
+    """The ground, and the first files."""
+    with clock.phase("data"), distributed.main_first():
+        ground = lay_ground(config, reporter)
+    if distributed.is_main():
+        record.write_study(study, ground.config, _described(ground), command)
+        _write_images(ground.dataset, study)
+    return ground
+
+
+def _feed(ground: Ground) -> Feed:
+    """The images, on the devices that each trial is to be on."""
+    recipe = ground.config.train
+    batch = min(recipe.batch_size, len(ground.dataset.splits["train"]))
+    mesh = make_mesh(recipe.devices, batch, shard_frozen=recipe.shard_frozen)
+    return make_feed(ground.dataset.images, mesh)
+
+
+def _survey(
+    ground: Ground, study: StudyPaths, feed: Feed, flops: StageFlops, reporter: Reporter, should_stop: Callable[[], bool]
+) -> None:
+    """The pass over the images is of all processes; what the others make of it is for nobody."""
+    with tempfile.TemporaryDirectory() as nobody:
+        where = study if distributed.is_main() else StudyPaths(Path(nobody))
+        survey(ground, where, feed, flops.forward, reporter, should_stop)
+    distributed.wait()
+
+
+def _pending(ground: Ground, study: StudyPaths, reporter: Reporter, among: Container[str] | None = None) -> list[TrialSpec]:
+    """`_unfinished`, as the first process finds it."""
+    found = [spec.id for spec in _unfinished(ground, study, reporter, among)] if distributed.is_main() else []
+    wanted = set(distributed.agree(found))
+    return [spec for spec in ground.specs if spec.id in wanted]
+
+
+def _unfinished(ground: Ground, study: StudyPaths, reporter: Reporter, among: Container[str] | None = None) -> list[TrialSpec]:
+    """Trials that may have to run: those without a result, or stopped by a race that is not over, or is asked for no more.
+
+    A result that cannot be read is set aside. among: the ids to look at, where others are not ours to touch.
+    """
     racing = ground.config.sweep.search == "race"
     if racing and is_over(study, ground.specs, _settings(ground)):
         return []
     pending = []
     for spec in ground.specs:
+        if among is not None and spec.id not in among:
+            continue
         where = study.trial(spec.id)
-        result = paths.read_json(where.result) if where.result.exists() else None
+        result = _result(where, reporter)
         if result is None or result["status"] == "stopped":
             pending.append(spec)
         elif where.running.exists():
@@ -75,6 +175,21 @@ def _pending(ground: Ground, study: StudyPaths) -> list[TrialSpec]:
             shutil.rmtree(where.running)
     # Which of them a race asks for, it finds out itself.
     return list(ground.specs) if racing else pending
+
+
+def _result(where: TrialPaths, reporter: Reporter) -> dict[str, Any] | None:
+    """A trial's result if there is one; a damaged one is kept under another name, and the trial counts as not run."""
+    if not where.result.exists():
+        return None
+    try:
+        result = paths.read_json(where.result)
+        result["status"]
+    except (UserError, KeyError, TypeError):
+        aside = where.result.with_suffix(".damaged")
+        where.result.replace(aside)
+        reporter.say(f"{where.result} is damaged (now {aside.name}); its trial is run again")
+        return None
+    return result
 
 
 def _write_images(dataset: Dataset, study: StudyPaths) -> None:
@@ -142,14 +257,12 @@ def _run_trials(
         plan_work(track, pending)
         with clock.phase("trials"):
             run_exhaustive(track, pending)
-    # Nobody asks for them again.
-    shutil.rmtree(study.prefix, ignore_errors=True)
 
 
 def make_site(ground: Ground, study: StudyPaths, feed: Feed, reporter: Reporter, should_stop: Callable[[], bool]) -> Site:
     """Where the trials of this study run."""
     provenance = record.versions() | {"git": record.git_revision()}
-    bench = Bench(ground.dataset, ground.config.train, should_stop, count_compilations(), provenance, reporter.say)
+    bench = Bench(ground.dataset, ground.config.train, should_stop, count_compilations(), provenance, reporter.say, feed.mesh)
     return Site(ground.config, ground.backbone, ground.weights, ground.dataset, feed, study, reporter, bench)
 
 

@@ -9,8 +9,8 @@ from fteng.config import Config, to_dict
 from fteng.errors import UserError
 from fteng.freeze.plan import FreezePlan, expand, last_stage, parse_freeze_depth, prefix_plan, stage_set_plan
 
-# Keys of the training recipe that change what is written on disk but not what is learned.
-_NOT_IN_IDENTITY = ("checkpoint_every",)
+# Keys of the training recipe that change what is written on disk, or where it is computed, but not what is learned.
+_NOT_IN_IDENTITY = ("checkpoint_every", "devices", "shard_frozen")
 
 
 class Variant(NamedTuple):
@@ -86,6 +86,20 @@ class TrialSpec(NamedTuple):
             "learning_rate": self.learning_rate,
             "seed": self.seed,
         }
+
+
+class TrialWork(NamedTuple):
+    """What a trial will take.
+
+    track: its start and where it enters the network, so trials of one track share cached activations; those of one seed share
+    batches too. seconds: of its steps; walk: of bringing every image there, once for all trials of the track that run together.
+    """
+
+    trial: str
+    track: str
+    seed: int
+    seconds: float
+    walk: float
 
 
 def study_context(config: Config, *, weights_digest: str, data_digest: str, preprocess: Mapping[str, Any]) -> dict[str, Any]:

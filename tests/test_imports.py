@@ -13,17 +13,18 @@ ORDER = [
     {"errors"},
     {"config", "paths", "results", "progress"},
     {"record", "analysis", "data"},
-    {"similarity"},
+    {"similarity", "process", "distributed", "mesh"},
     {"freeze"},
     {"backbones", "trials"},
     {"train"},
     {"prefix", "probe"},
     {"programs", "starts"},
     {"model", "sweep"},
-    {"predict", "race", "ground"},
+    {"predict", "race", "ground", "explain"},
     {"survey"},
     {"export", "events", "study", "summary", "report", "challenge"},
-    {"bill"},
+    {"bill", "page"},
+    {"jobs"},
     {"main"},
     {"source"},
 ]
@@ -64,6 +65,11 @@ def test_launch_knows_no_networks():
         assert not imports_of(path) & {"backbones", "freeze", "train", "probe", "study"}, path
 
 
+def test_the_launcher_imports_no_jax():
+    code = "import sys, launch.sweep; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     "module",
     [
@@ -80,7 +86,19 @@ def test_launch_knows_no_networks():
             "summary",
             "report",
         ),
-        *("challenge", "events", "export", "export.card", "predict.wanted", "predict.reading", "predict.output", "main"),
+        "distributed",
+        *(
+            "challenge",
+            "events",
+            "export",
+            "export.card",
+            "predict.wanted",
+            "predict.reading",
+            "predict.output",
+            "main",
+            "jobs.claims",
+            "jobs.__main__",
+        ),
     ],
 )
 def test_these_import_no_jax(module):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from fteng.distributed import agree
 from fteng.train.entry import Entry
 
 # Of the memory that is free now. The rest is for weights, states of trials and what a step needs.
@@ -87,15 +88,15 @@ def choose(wants: Sequence[Want], bill: Bill, room: Room) -> list[Choice]:
 
 
 def free_room(memory_gib: float, disk_gib: float, folder: Path) -> Room:
-    """What may be used: as the config says, or, where it says a negative number, a share of what is free. A budget of memory is
-    one of the device first, where that has its own."""
-    own = jax.devices()[0].memory_stats()
+    """What may be used: as the config says, or, where it says a negative number, a share of what is free (to the first of several
+    processes). A budget of memory is one of the device first, where that has its own."""
+    own = jax.local_devices()[0].memory_stats()
     device = int(own["bytes_limit"] - own["bytes_in_use"]) if own and "bytes_limit" in own else 0
     share = int(_SHARE_OF_MEMORY * device)
     memory = int(memory_gib * 2**30) if memory_gib >= 0 else int(_SHARE_OF_MEMORY * available_memory())
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     disk = int(disk_gib * 2**30) if disk_gib >= 0 else int(_SHARE_OF_DISK * shutil.disk_usage(there).free)
-    return Room(share if memory_gib < 0 else min(share, memory), memory, disk)
+    return Room(*agree([share if memory_gib < 0 else min(share, memory), memory, disk]))
 
 
 def less(room: Room, choices: Sequence[Choice]) -> Room:
@@ -105,7 +106,11 @@ def less(room: Room, choices: Sequence[Choice]) -> Room:
 
 
 def available_memory() -> int:
-    """Bytes a program may still take; on Linux what files occupy counts."""
+    """Bytes a program may still take, to the first of several processes; on Linux what files occupy counts."""
+    return agree(_available_memory())
+
+
+def _available_memory() -> int:
     pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

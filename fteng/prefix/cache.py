@@ -14,7 +14,9 @@ from numpy.lib.format import open_memmap
 
 from fteng import paths
 from fteng.data.prepare import Dataset
+from fteng.distributed import agree, is_main, wait
 from fteng.errors import UserError
+from fteng.mesh import Mesh
 from fteng.prefix.budget import Choice
 from fteng.prefix.walk import Walk, as_float32, rounding
 from fteng.train.entry import Entry
@@ -78,16 +80,24 @@ def fill(
     wanted = [choice for choice in choices if choice.place]
     kept: dict[Entry, Kept] = {}
     for choice in wanted:
-        if choice.place == "disk" and (found := _read(_file(folder, ground, choice.entry), ground, choice.entry, say)):
-            kept[choice.entry] = found
+        if choice.place != "disk":
+            continue
+        file = _file(folder, ground, choice.entry)
+        error = agree(_proven(file, ground, choice.entry, say) if is_main() else None)
+        if error is not None:
+            kept[choice.entry] = Kept(_feed(np.load(file, mmap_mode="r"), "disk", ground.walk.mesh), error)
     missing = [choice for choice in wanted if choice.entry not in kept]
     if missing:
         arrays, errors = _walk(ground, missing, folder, on_images)
         for choice in missing:
-            file, array = _file(folder, ground, choice.entry), arrays[choice.entry]
+            file, array, error = _file(folder, ground, choice.entry), arrays.get(choice.entry), errors[choice.entry]
             if choice.place == "disk":
-                array = _close(file, array, ground, choice.entry, errors[choice.entry])
-            kept[choice.entry] = Kept(_feed(array, choice.place), errors[choice.entry])
+                if array is not None:
+                    _close(file, array, ground, choice.entry, error)
+                wait()
+                array = np.load(file, mmap_mode="r")
+            assert array is not None
+            kept[choice.entry] = Kept(_feed(array, choice.place, ground.walk.mesh), error)
     return kept
 
 
@@ -141,7 +151,8 @@ def _from_images(
 def _walk(
     ground: Ground, missing: Sequence[Choice], folder: Path, on_images: Callable[[int], None]
 ) -> tuple[dict[Entry, Shaped[np.ndarray, "slots *shape"]], dict[Entry, float]]:
-    """Fills one array an entry; each stage of each image (and view) is computed once."""
+    """Fills one array an entry, on every process, but a file on the first alone; each stage of each image (and view) is computed
+    once."""
     shapes = ground.walk.shapes(ground.start, ground.dataset.images.shape[1], ground.batch)
     arrays: dict[Entry, np.ndarray] = {}
     if needed := sum(choice.bytes for choice in missing if choice.place == "disk"):
@@ -150,21 +161,22 @@ def _walk(
         _check_room(folder, needed)
     for choice in missing:
         shape, dtype = (ground.layout.slots, *shapes[choice.entry].shape[1:]), shapes[choice.entry].dtype
-        if choice.place == "disk":
-            arrays[choice.entry] = open_memmap(_beside(_file(folder, ground, choice.entry)), mode="w+", dtype=dtype, shape=shape)
-        else:
+        if choice.place != "disk":
             arrays[choice.entry] = np.empty(shape, dtype)
-    errors = dict.fromkeys(arrays, 0.0)
+        elif is_main():
+            arrays[choice.entry] = open_memmap(_beside(_file(folder, ground, choice.entry)), mode="w+", dtype=dtype, shape=shape)
+    errors = {choice.entry: 0.0 for choice in missing}
     for rows, views, slots in _passes(ground):
         padded = batches(np.arange(len(rows)), ground.batch)
         for (part, counted), images in zip(padded, ground.feed.batches([rows[part] for part, _ in padded]), strict=True):
             x, at = ground.walk.begin(images, rows[part], None if views is None else views[part], 0), 0
-            for entry in sorted(arrays):
+            for entry in sorted(errors):
                 x, at = ground.walk.onward(ground.start, x, at, entry.stage), entry.stage
-                values = np.asarray(ground.walk.leave(x, entry))[:counted]
+                values = ground.walk.mesh.fetch(ground.walk.leave(x, entry))[:counted]
                 if values.dtype != np.float32:
                     errors[entry] = max(errors[entry], _error(ground, entry, x, values, counted))
-                arrays[entry][slots[part[:counted]]] = values
+                if entry in arrays:
+                    arrays[entry][slots[part[:counted]]] = values
             on_images(counted)
     return arrays, errors
 
@@ -175,7 +187,7 @@ def _error(ground: Ground, entry: Entry, x: Array, values: np.ndarray, counted: 
         raise UserError(
             f"train.activations=float16: the outputs before boundary {entry.stage} are larger than it can hold (65504); use float32"
         )
-    whole = np.asarray(ground.walk.pooled(x) if entry.pooled else x)[:counted]
+    whole = ground.walk.mesh.fetch(ground.walk.pooled(x) if entry.pooled else x)[:counted]
     return rounding(whole, values)
 
 
@@ -191,14 +203,14 @@ def _passes(ground: Ground) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.
             yield mine, np.full(len(mine), view), layout.train[mine] + view
 
 
-def _feed(array: Shaped[np.ndarray, "slots *shape"], place: str) -> Feed:
+def _feed(array: Shaped[np.ndarray, "slots *shape"], place: str, mesh: Mesh) -> Feed:
     size = f"{array.nbytes >> 20} MiB"
     if place == "device":
-        return on_device(array, f"{size} on the device")
+        return on_device(array, f"{size} on the device", mesh)
     if place == "disk":
-        return streamed(array, f"{size} on disk")
+        return streamed(array, f"{size} on disk", mesh)
     make = in_memory if jax.default_backend() == "cpu" else streamed
-    return make(array, f"{size} in memory")
+    return make(array, f"{size} in memory", mesh)
 
 
 def _file(folder: Path, ground: Ground, entry: Entry) -> Path:
@@ -213,18 +225,17 @@ def _key(ground: Ground, entry: Entry) -> str:
     return paths.digest({**ground.identity, "entry": list(entry), "cuts": [list(cut) for cut in ground.walk.entries]})
 
 
-def _close(file: Path, array: np.ndarray, ground: Ground, entry: Entry, error: float) -> np.ndarray:
+def _close(file: Path, array: np.ndarray, ground: Ground, entry: Entry, error: float) -> None:
     """The file under its name, and beside it what proves it."""
     array.flush()  # pyright: ignore[reportAttributeAccessIssue]
     beside = _beside(file)
     proof = {"key": _key(ground, entry), "sha256": _sha256(beside), "bytes": beside.stat().st_size, "error": error}
     beside.replace(file)
     paths.write_json(file.with_suffix(".json"), proof)
-    return np.load(file, mmap_mode="r")
 
 
-def _read(file: Path, ground: Ground, entry: Entry, say: Callable[[str], None]) -> Kept | None:
-    """What stands on disk, or None, and the user is told why, where it is of something else, cut off or damaged."""
+def _proven(file: Path, ground: Ground, entry: Entry, say: Callable[[str], None]) -> float | None:
+    """The error of what stands on disk; None, and the user is told why, where it is of something else, cut off or damaged."""
     proof_file = file.with_suffix(".json")
     if not file.exists():
         return None
@@ -238,8 +249,8 @@ def _read(file: Path, ground: Ground, entry: Entry, say: Callable[[str], None]) 
         elif _sha256(file) != proof["sha256"]:
             wrong = "is damaged"
         else:
-            return Kept(_feed(np.load(file, mmap_mode="r"), "disk"), proof["error"])
-    except (OSError, UserError, KeyError, TypeError):
+            return float(proof["error"])
+    except (OSError, UserError, KeyError, TypeError, ValueError):
         wrong = "has no proof beside it"
     say(f"{file} {wrong}; its activations are computed again")
     return None

@@ -13,15 +13,17 @@ from jaxtyping import Array, Float, Float32, Int, Key, Shaped, UInt8
 from fteng.backbones.backbone import Backbone
 from fteng.config import TrainConfig
 from fteng.data.augment import augment_each, view_keys
+from fteng.mesh import ALONE, Mesh
 from fteng.train.entry import Entry
 from fteng.train.trial import Start
 
 
 class Walk:
-    """The programs from image to entry for one network. entries: all that will be asked for; they are where segments end."""
+    """The programs from image to entry for one network. entries: all that will be asked for; they are where segments end. mesh:
+    over which batches are split; what starts hold lies there too."""
 
-    def __init__(self, backbone: Backbone, recipe: TrainConfig, entries: Iterable[Entry]) -> None:
-        self._backbone = backbone
+    def __init__(self, backbone: Backbone, recipe: TrainConfig, entries: Iterable[Entry], mesh: Mesh = ALONE) -> None:
+        self._backbone, self.mesh = backbone, mesh
         self.entries = tuple(sorted(set(entries)))
         self._cuts = sorted({0, *(entry.stage for entry in self.entries)})
         self._kept = jnp.dtype(recipe.activations)
@@ -31,23 +33,26 @@ class Walk:
         def seen(
             images: UInt8[Array, "b h w 3"], rows: Int[Array, "b"], views: Int[Array, "b"], key: Key[Array, ""]
         ) -> Float[Array, "b h w 3"]:
-            return preprocess.apply(augment_each(view_keys(key, rows, views), images, recipe.augment))
+            return mesh.split(preprocess.apply(augment_each(view_keys(key, rows, views), images, recipe.augment)))
 
-        self._plain = jax.jit(preprocess.apply)
+        def plain(images: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+            return mesh.split(preprocess.apply(images))
+
+        self._plain = jax.jit(plain)
         self._view = jax.jit(seen) if recipe.augment else None
         self._segments = {cuts: self._segment(*cuts) for cuts in zip(self._cuts, self._cuts[1:], strict=False)}
-        self._pool = jax.jit(backbone.pool)
+        self._pool = jax.jit(lambda x: mesh.split(backbone.pool(x)))
         self._leave = {pooled: jax.jit(self._leaving(pooled)) for pooled in (False, True)}
 
     def _segment(self, start: int, stop: int) -> Callable[..., Array]:
         def run(params: Any, stats: Any, x: Float[Array, "b *place c"]) -> Float[Array, "b *other c2"]:
-            return self._backbone.apply(params, stats, x, start=start, stop=stop)[0]
+            return self.mesh.split(self._backbone.apply(params, stats, x, start=start, stop=stop)[0])
 
         return jax.jit(run)
 
     def _leaving(self, pooled: bool) -> Callable[[Array], Array]:
         def leave(x: Float[Array, "b *place c"]) -> Float[Array, "b *_"]:
-            return (self._backbone.pool(x) if pooled else x).astype(self._kept)
+            return self.mesh.split((self._backbone.pool(x) if pooled else x).astype(self._kept))
 
         return leave
 
@@ -57,14 +62,15 @@ class Walk:
         """Preprocessed images: view number `views` of each, or with None as they are."""
         if self._view is None or views is None:
             return self._plain(images)
-        put = jax.device_put((rows.astype(np.int32), views.astype(np.int32)))
-        return self._view(images, *put, jax.random.key(seed))
+        put = self.mesh.batch(rows.astype(np.int32)), self.mesh.batch(views.astype(np.int32))
+        return self._view(images, *put, self.mesh.whole(jax.random.key(seed)))
 
     def onward(self, start: Start, x: Float[Array, "b *place c"], begin: int, stage: int) -> Float[Array, "b *other c2"]:
         """From the output of the first `begin` stages to that of the first `stage`, both of them cuts."""
         for low, high in self._segments:
             if begin <= low and high <= stage:
-                x = self._segments[low, high](start.stages[:high], start.stats[:high], x)
+                with self.mesh.tracing():
+                    x = self._segments[low, high](start.stages[:high], start.stats[:high], x)
         return x
 
     def leave(self, x: Float[Array, "b *place c"], entry: Entry) -> Array:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float32, Int, UInt8
 from fteng.backbones.backbone import Backbone, BatchNormMode
 from fteng.backbones.weights import Weights
 from fteng.data.prepare import Dataset
+from fteng.mesh import ALONE, Mesh
 from fteng.probe.moments import add_moments, central_moments, output_moments
 from fteng.train.evaluate import batches
 from fteng.train.feed import Feed
@@ -50,7 +51,7 @@ def extract(
     backbone: Backbone, weights: Weights, dataset: Dataset, feed: Feed, batch_size: int, on_images: Callable[[int], None]
 ) -> Features:
     """Run every image once through every stage, with the source statistics. on_images(k): k more images are through."""
-    run = _one_batch(backbone)
+    run, mesh = _one_batch(backbone, feed.mesh), feed.mesh
     taps = [np.empty((len(dataset.labels), channels), np.float32) for channels in backbone.channels]
     running, whole = _Running(), _WholeBatches([])
     for split, rows in dataset.splits.items():
@@ -58,7 +59,7 @@ def extract(
         ordered = _groups_in_turn(dataset, rows) if split == "train" else rows
         for batch in _pass(run, weights, ordered, feed, batch_size, counts=split == "train"):
             for tap, values in zip(taps, batch.pooled, strict=True):
-                tap[batch.rows] = np.asarray(values)[: len(batch.rows)]
+                tap[batch.rows] = mesh.fetch(values)[: len(batch.rows)]
             if split == "train":
                 running = _added(running, batch, batch_size)
                 if len(batch.rows) == batch_size:
@@ -72,7 +73,7 @@ def observe(
 ) -> Moments:
     """The moments of these images alone, in memory that does not grow with their number. on_images: as of `extract`."""
     running = _Running()
-    for batch in _pass(_one_batch(backbone), weights, rows, feed, batch_size, counts=True):
+    for batch in _pass(_one_batch(backbone, feed.mesh), weights, rows, feed, batch_size, counts=True):
         running = _added(running, batch, batch_size)
         on_images(len(batch.rows))
     return _moments(running)
@@ -81,17 +82,18 @@ def observe(
 def output_widths(backbone: Backbone, weights: Weights, image_size: int) -> list[int]:
     """Channels of each stage's output, which may be fewer than its features have. Nothing is computed."""
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.uint8)
-    _, _, outputs = jax.eval_shape(_one_batch(backbone), weights.params, weights.stats, images, np.ones(1, bool))
+    _, _, outputs = jax.eval_shape(_one_batch(backbone, ALONE), weights.params, weights.stats, images, np.ones(1, bool))
     return [layer["mean"].shape[0] for layer in outputs]
 
 
-def _one_batch(backbone: Backbone) -> Callable[..., tuple[list[Array], tuple[Tree, ...], tuple[Tree, ...]]]:
+def _one_batch(backbone: Backbone, mesh: Mesh) -> Callable[..., tuple[list[Array], tuple[Tree, ...], tuple[Tree, ...]]]:
     # Weights are arguments, so that the network with other numbers is the same program.
     def one_batch(
         params: Any, stats: Any, images: UInt8[Array, "b h w 3"], counts: Array
     ) -> tuple[list[Array], tuple[Tree, ...], tuple[Tree, ...]]:
         outputs, stats = backbone.outputs(params, stats, backbone.preprocess.apply(images), modes=BatchNormMode.OBSERVE)
-        return [backbone.pool(y) for y in outputs], stats, tuple(output_moments(y, counts) for y in outputs)
+        moments = mesh.join((stats, tuple(output_moments(y, counts) for y in outputs)))
+        return [mesh.split(backbone.pool(y)) for y in outputs], *moments
 
     return jax.jit(one_batch)
 
@@ -102,8 +104,11 @@ def _pass(
     """counts: whether the moments of outputs are asked for."""
     padded = batches(rows, batch_size)
     images = feed.batches([part for part, _ in padded])
+    params, stats = feed.mesh.whole((weights.params, weights.stats))
     for (part, counted), seen in zip(padded, images, strict=True):
-        found = run(weights.params, weights.stats, seen, np.arange(batch_size) < counted * counts)
+        asked = np.arange(batch_size) < counted * counts
+        with feed.mesh.tracing():
+            found = run(params, stats, seen, feed.mesh.batch(asked))
         yield _Batch(part[:counted], *found)
 
 

@@ -19,7 +19,7 @@ def render(summary: Mapping[str, Any]) -> str:
     import jinja2
     from markupsafe import Markup
 
-    from fteng.report import drawings, final, findings, similarity, view, words
+    from fteng.report import changes, curves, drawings, final, findings, flow, methods, mistakes, similarity, tables, view, words
 
     here = Path(__file__).parent
     environment = jinja2.Environment(
@@ -29,7 +29,8 @@ def render(summary: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"final": final, "findings": findings, "similarity": similarity, "view": view, "words": words}
+    modules = (changes, curves, final, findings, flow, methods, mistakes, similarity, tables, view, words)
+    environment.globals |= {module.__name__.rpartition(".")[2]: module for module in modules}
     script = (here / "script.js").read_text(encoding="utf-8")
     # The policy names this one script by its digest: nothing else can run, and no request can leave the page.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

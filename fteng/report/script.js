@@ -84,17 +84,26 @@ document.addEventListener("pointerover", show);
 document.addEventListener("pointerdown", show);
 document.addEventListener("scroll", () => (tip.hidden = true), { passive: true, capture: true });
 
-const command = document.getElementById("command");
-if (navigator.clipboard) {
+// The clipboard needs no network; where a browser withholds it, the text is selected instead.
+for (const text of document.querySelectorAll(".copied")) {
   const copy = document.createElement("button");
   copy.type = "button";
   copy.className = "csv";
   copy.textContent = "Copy";
+  copy.setAttribute("aria-label", "Copy: " + text.getAttribute("aria-label"));
   copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(command.textContent);
-    copy.textContent = "Copied";
+    const range = document.createRange();
+    range.selectNodeContents(text);
+    getSelection().removeAllRanges();
+    getSelection().addRange(range);
+    try {
+      await navigator.clipboard.writeText(getSelection().toString());
+      copy.textContent = "Copied";
+    } catch {
+      copy.textContent = "Selected: press Ctrl+C";
+    }
   });
-  command.after(copy);
+  text.after(copy);
 }
 
 const folded = [];

@@ -144,6 +144,42 @@ def stage_columns(summary: Summary) -> list[str]:
     return [*(title for _, title in CLASS_COLUMNS), "CKA with the labels", "CKA with the next stage", *scores]
 
 
+def distance_rows(summary: Summary) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """(titles, a row a stage): each distance with what chance alone would give, the numbers behind the dots and bands."""
+    said = summary["similarity"]
+    kinds = [(title, {row["stage"]: row[name] for row in said["profile"]["rows"]}) for name, title in _DISTANCES]
+    kinds.append(("Test against training images, MMD²", {row["stage"]: row["mmd2"] for row in said["splits"]["rows"]}))
+    known = [(title, cells) for title, cells in kinds if any(cell["value"] is not None for cell in cells.values())]
+    rows = [(stage, [_with_chance(cells.get(stage)) for _, cells in known]) for stage in said["stages"]]
+    return [title for title, _ in known], rows
+
+
+def _with_chance(cell: Mapping[str, Any] | None) -> str:
+    if cell is None or cell["value"] is None:
+        return words.UNDEFINED
+    zero = cell["zero"]
+    return _figure(cell["value"]) + ("" if zero is None else f" [chance {_figure(zero['low'])}, {_figure(zero['high'])}]")
+
+
+def score_rows(summary: Summary) -> list[tuple[str, int, str, str]]:
+    """(score, freeze depth, what it predicted, what was measured): the numbers behind the predictions' dots, of every score."""
+    grade = summary["similarity"]["grade"]
+    curve = {row["freeze_depth"]: row["value"] for row in grade.get("curve", [])}
+    return [
+        (score["label"], row["freeze_depth"], _figure(row["value"]), words.score(curve[row["freeze_depth"]]))
+        for score in grade["scores"]
+        if score["tau"] is not None
+        for row in score["by_depth"]
+        if row["freeze_depth"] in curve
+    ]
+
+
+def learning_rows(summary: Summary) -> list[tuple[str, int, str]]:
+    """(tap, training images, score on validation): the numbers behind the learning curves."""
+    curves = summary["similarity"]["learning"]["curves"]
+    return [(curve["tap"], point["images"], words.score(point["val"])) for curve in curves for point in curve["points"]]
+
+
 def _distances(said: Summary) -> list[Markup]:
     drawn = []
     for name, title in _DISTANCES:

@@ -18,6 +18,7 @@ from fteng.race.decide import deciding_metric
 from fteng.results import Predictions, read_predictions
 from fteng.summary.audit import of_costs, of_probes, of_splits, of_trials, of_versions
 from fteng.summary.chosen import calibration, final, pairs, recommendation, subgroups
+from fteng.summary.errors import confusion, curves, explainable, explained, mistakes
 from fteng.summary.rows import Judge, probed_rows, shown_rows, tuned_rows
 from fteng.summary.similarity import similarity
 
@@ -37,8 +38,9 @@ def collect(workdir: Path) -> dict[str, Any]:
         if study.trial(row["id"]).result.exists()
     }
     race = _race(study, record)
-    judge_config = record["config"]["judge"]
-    judge_config |= {"metric": deciding_metric(judge_config["metric"], len(record["dataset"]["classes"]))}
+    # A new mapping: the config in the summary stays as it was run, which `current` compares.
+    metric = deciding_metric(record["config"]["judge"]["metric"], len(record["dataset"]["classes"]))
+    judge_config = record["config"]["judge"] | {"metric": metric}
     summary = {name: record[name] for name in ("backbone", "weights", "source_profile", "dataset", "stages", "groups")}
     summary |= {
         "experiment": record["config"]["experiment"],
@@ -57,7 +59,12 @@ def collect(workdir: Path) -> dict[str, Any]:
         "calibration": None,
         "subgroups": [],
         "similarity": None,
+        "curves": None,
+        "confusion": None,
+        "mistakes": None,
+        "explainable": None,
     }
+    summary["explained"] = explained(study, None)
     if probed is None:
         return summary
     answers = {row["tap"]: read_predictions(study.probes / f"{row['tap']}.parquet") for row in probed["probes"]}
@@ -81,6 +88,11 @@ def collect(workdir: Path) -> dict[str, Any]:
         summary["final"] = final(chosen, judge)
         summary["calibration"] = calibration(chosen)
         summary["subgroups"] = subgroups(study, chosen, judge, judge_config["resamples"])
+        classes, curve = record["dataset"]["classes"], summary["depth_curve"]
+        summary |= {"curves": curves(chosen, judge, classes), "confusion": confusion(chosen), "mistakes": mistakes(chosen, classes)}
+        row = curve[summary["recommendation"]["row"]]
+        summary["explainable"] = explainable(record, curve, row, summary["mistakes"])
+        summary["explained"] = explained(study, summary["explainable"])
     return summary
 
 
@@ -97,7 +109,10 @@ def current(study: StudyPaths) -> dict[str, Any] | None:
     results = [study.probes / "result.json", *study.trials.glob("*/result.json"), *study.root.glob(study.race.name)]
     written = page.stat().st_mtime_ns
     fresh = all(path.exists() and path.stat().st_mtime_ns < written for path in results)
-    return summary if same and fresh and len(summary["trials"]) == len(record["trials"]) else None
+    # A page made where the networks could not be looked at waits for who can.
+    wanted, shown = summary.get("explainable"), summary.get("explained")
+    whole = shown is not None and (wanted is None or (not shown["reason"] and shown == explained(study, wanted)))
+    return summary if same and fresh and whole and len(summary["trials"]) == len(record["trials"]) else None
 
 
 def headline(summary: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
@@ -31,13 +32,15 @@ def _step_seconds(track: Track, spec: TrialSpec) -> float:
     start, batch, end = track.starts[spec.variant.start], batch_of(track.site.bench), len(spec.plan.stages)
     parameters, shape = Parameters(start.stages[:end], start.heads[spec.plan.tap]), track.shape(spec)
     mask = partition.trainable_mask(spec.plan, parameters)
-    state, frozen = initial_state(parameters, start.stats[:end], mask, shape.modes, track.site.config.train)
+    mesh = track.walk.mesh
+    state, frozen = initial_state(parameters, start.stats[:end], mask, shape.modes, track.site.config.train, mesh)
     like = track.walk.shapes(start, track.site.dataset.images.shape[1], batch)[shape.entry]
-    x, labels = jnp.zeros(like.shape), jnp.zeros(batch, jnp.int32)
+    x, labels = mesh.batch(np.zeros(like.shape, np.float32)), mesh.batch(np.zeros(batch, np.int32))
+    rates, key = mesh.whole((jnp.zeros(end + 1), jax.random.key(0)))
     taken: list[float] = []
     for _ in range(3):
         began = time.perf_counter()
-        state = jax.block_until_ready(track.program(spec).run(state, frozen, x, labels, jnp.zeros(end + 1), jax.random.key(0)))
+        state = jax.block_until_ready(track.program(spec).run(state, frozen, x, labels, rates, key))
         taken.append(time.perf_counter() - began)
     return min(taken[1:])
 

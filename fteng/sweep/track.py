@@ -11,6 +11,7 @@ from fteng.backbones.flops import StageFlops
 from fteng.backbones.weights import Weights
 from fteng.config import Config
 from fteng.data.prepare import Dataset
+from fteng.distributed import agree, wait
 from fteng.paths import StudyPaths
 from fteng.prefix import budget, cache
 from fteng.prefix.walk import Walk
@@ -79,11 +80,13 @@ def lay_track(
     """Caches for the pending trials of `specs`; and what is cached, for the record. fill: compute it, or only choose it."""
     recipe = site.config.train
     # Of all trials, not only those that are left, so that files on disk fit from run to run.
-    walk = Walk(site.backbone, recipe, {shape_of(spec, recipe).entry for spec in specs})
+    walk = Walk(site.backbone, recipe, {shape_of(spec, recipe).entry for spec in specs}, site.feed.mesh)
     inputs: dict[tuple[str, Entry], Inputs] = {}
     kept: list[dict[str, Any]] = []
     some = next(iter(starts.values()))
     seconds_to = walk.seconds(some, site.feed.take(site.dataset.splits["train"][: batch_of(site.bench)]))
+    # What is kept follows from it.
+    seconds_to = dict(zip(seconds_to, agree(list(seconds_to.values())), strict=True))
     room = budget.free_room(site.config.sweep.cache_gib, site.config.sweep.cache_disk_gib, site.study.root)
     for name, start in starts.items():
         mine = [spec for spec in pending if spec.variant.start == name]
@@ -118,7 +121,8 @@ def make_starts(site: Site, specs: Sequence[TrialSpec], pending: Sequence[TrialS
     starts = {}
     for name in needed:
         prepare_start(name, taps[name], pretrained, site.dataset, site.feed, site.study)
-        starts[name] = read_start(name, taps[name], pretrained, site.study)
+        wait()
+        starts[name] = _placed(read_start(name, taps[name], pretrained, site.study), site)
         site.reporter.advance(1, name)
     return starts
 
@@ -131,7 +135,14 @@ def blank_starts(site: Site, pending: Sequence[TrialSpec]) -> dict[str, Start]:
         for tap, channels in zip(stages, site.backbone.channels, strict=True)
     }
     numbers = site.weights.params, site.weights.stats
-    return {spec.variant.start: Start(*numbers, heads, {"weights": site.weights.digest}, numbers) for spec in pending}
+    blank = _placed(Start(*numbers, heads, {"weights": site.weights.digest}, numbers), site)
+    return {spec.variant.start: blank for spec in pending}
+
+
+def _placed(start: Start, site: Site) -> Start:
+    """Its numbers on the mesh. Heads always train."""
+    stages, stats = site.feed.mesh.frozen((start.stages, start.stats))
+    return start._replace(stages=stages, stats=stats, heads=site.feed.mesh.whole(start.heads))
 
 
 def _ground(site: Site, walk: Walk, start: Start) -> cache.Ground:

@@ -10,6 +10,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from fteng.distributed import agree, everyone
 from fteng.errors import UserError
 from fteng.freeze import partition
 
@@ -44,15 +45,18 @@ class Checkpoints:
 
         One that cannot be read is passed over for the one before, and `say` is told so.
         """
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in agree(sorted(self._manager.all_steps(), reverse=True)):
+            restored, kind = None, "elsewhere"
             try:
-                return self._restore_step(step, template)
+                restored = self._restore_step(step, template)
             except UserError:
                 raise
             except Exception as error:
                 kind = type(error).__name__
-                say(f"{self._folder}: the checkpoint of step {step} is damaged ({kind}); going on from the one before, or anew")
-                self._manager.delete(step)
+            if everyone(restored is not None):
+                return restored
+            say(f"{self._folder}: the checkpoint of step {step} is damaged ({kind}); going on from the one before, or anew")
+            self._manager.delete(step)
         return None
 
     def _restore_step(self, step: int, template: Tree) -> Restored:
@@ -99,15 +103,26 @@ def save_final(folder: Path, tree: Tree) -> None:
 
 
 def read_final(folder: Path, template: Tree) -> Tree:
-    """What `save_final` wrote, in the structure of `template`. Raises UserError where it is missing or does not fit."""
+    """What `save_final` wrote, in the structure of `template`; the process that asks reads it, whatever others do. Raises UserError
+    where it is missing or does not fit."""
     names = _names(template)
     abstract = dict(zip(names, map(ocp.utils.to_shape_dtype_struct, jax.tree.leaves(template)), strict=True))
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(**_by_this_process()) as checkpointer:
             flat = checkpointer.restore(folder.absolute(), abstract)
     except Exception as error:  # Orbax and tensorstore raise many kinds on missing and broken files
         raise UserError(f"{folder} cannot be read ({type(error).__name__}); delete the trial's folder, run again") from None
     return jax.tree.unflatten(jax.tree.structure(template), [flat[name] for name in names])
+
+
+def _by_this_process() -> dict[str, Any]:
+    """Orbax would wait for the others."""
+    if jax.process_count() == 1:
+        return {}
+    mine = jax.process_index()
+    prefix = f"process{mine}"
+    options = ocp.options.MultiprocessingOptions(primary_host=mine, active_processes={mine}, barrier_sync_key_prefix=prefix)
+    return {"multiprocessing_options": options}
 
 
 def _check_room(folder: Path, tree: Tree) -> None:

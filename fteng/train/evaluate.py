@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from fteng.backbones.backbone import Backbone
 from fteng.data.prepare import Dataset
 from fteng.freeze.partition import Parameters
+from fteng.mesh import ALONE, Mesh
 from fteng.results import Predictions
 from fteng.train.entry import Entry
 from fteng.train.feed import Inputs
@@ -42,13 +43,15 @@ def predict(
     dataset: Dataset,
     split: str,
     batch_size: int,
+    mesh: Mesh = ALONE,
 ) -> list[Predictions]:
-    """Logits of every image of `split`, in the order of the split, by each of `networks`, from one pass over its images."""
+    """Logits of every image of `split`, in the order of the split, by each of `networks`, from one pass over its images.
+    mesh: on which the networks are."""
     rows = dataset.splits[split]
     padded = batches(rows, batch_size)
     parts: list[list[np.ndarray]] = [[] for _ in networks]
     for (_, counted), x in zip(padded, inputs.plain([part for part, _ in padded]), strict=True):
         for answers, network in zip(parts, networks, strict=True):
-            answers.append(np.asarray(network(x))[:counted])
+            answers.append(mesh.fetch(network(x))[:counted])
     shown = dataset.ids[rows], dataset.groups[rows], dataset.labels[rows]
     return [Predictions(*shown, np.concatenate(answers)) for answers in parts]

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Shaped, UInt8
 
+from fteng.distributed import agree
+from fteng.mesh import ALONE, Mesh
+
 # Share of the device's free memory that the images may take; the rest is for activations.
 _SHARE_OF_DEVICE = 0.25
 # On a CPU "the device" is the host's memory, where the memory map is cached anyway.
@@ -29,57 +32,59 @@ class Plan(Protocol):
 
 class Feed(NamedTuple):
     """take: from rows to their items on the device; batches: the same for each batch of a plan, read ahead where they are streamed;
-    where: one line that says how. Items are images or activations; wherever they lie, they come as the same bits."""
+    where: one line that says how; mesh: over which batches are split. Items are images or activations; wherever they lie, they come
+    as the same bits."""
 
     take: Callable[[Int[np.ndarray, "b"]], Array]
     batches: Callable[[Plan], Iterator[Array]]
     where: str
+    mesh: Mesh = ALONE
 
 
-def make_feed(images: UInt8[np.ndarray, "n h w 3"]) -> Feed:
-    """A feed of images: on the device as a whole where they fit."""
-    budget = _budget_bytes()
+def make_feed(images: UInt8[np.ndarray, "n h w 3"], mesh: Mesh = ALONE) -> Feed:
+    """A feed of images: on the device (each of the mesh) as a whole where they fit."""
+    budget = agree(_budget_bytes() // mesh.devices if jax.default_backend() == "cpu" else _budget_bytes())
     if images.nbytes > budget:
         where = f"{images.nbytes >> 20} MiB of images, streamed from disk (budget on the device: {budget >> 20} MiB)"
-        return streamed(images, where)
-    return on_device(images, f"{images.nbytes >> 20} MiB of images on the device as a whole")
+        return streamed(images, where, mesh)
+    there = "the device" if mesh.devices == 1 else f"each of {mesh.devices} devices"
+    return on_device(images, f"{images.nbytes >> 20} MiB of images on {there} as a whole", mesh)
 
 
-def on_device(items: Shaped[np.ndarray, "n *shape"], where: str) -> Feed:
-    """A feed whose items lie on the device."""
-    whole = jnp.asarray(items)
+def on_device(items: Shaped[np.ndarray, "n *shape"], where: str, mesh: Mesh = ALONE) -> Feed:
+    """A feed whose items lie on the device, on each of a mesh."""
+    whole = jnp.asarray(items) if mesh.grid is None else mesh.whole(items)
     # An argument: what a jitted function closes over becomes a constant of its program.
-    gather = jax.jit(lambda whole, rows: jnp.take(whole, rows, axis=0))
+    gather = jax.jit(lambda whole, rows: mesh.split(jnp.take(whole, rows, axis=0)))
 
     def take(rows: Int[np.ndarray, "b"]) -> Array:
-        return gather(whole, jax.device_put(rows.astype(np.int32)))
+        return gather(whole, mesh.batch(rows.astype(np.int32)))
 
     def batches(plan: Plan) -> Iterator[Array]:
         return (take(plan[index]) for index in range(len(plan)))
 
-    return Feed(take, batches, where)
+    return Feed(take, batches, where, mesh)
 
 
-def in_memory(items: Shaped[np.ndarray, "n *shape"], where: str) -> Feed:
+def in_memory(items: Shaped[np.ndarray, "n *shape"], where: str, mesh: Mesh = ALONE) -> Feed:
     """A feed for a CPU, whose device is the host's memory: nothing to send, nothing to read ahead."""
 
     def take(rows: Int[np.ndarray, "b"]) -> Array:
-        return jax.device_put(np.take(items, rows, axis=0))
+        return mesh.take(items, rows)
 
     def batches(plan: Plan) -> Iterator[Array]:
         return (take(plan[index]) for index in range(len(plan)))
 
-    return Feed(take, batches, where)
+    return Feed(take, batches, where, mesh)
 
 
-def streamed(items: Shaped[np.ndarray, "n *shape"], where: str) -> Feed:
+def streamed(items: Shaped[np.ndarray, "n *shape"], where: str, mesh: Mesh = ALONE) -> Feed:
     """Grain's threads copy rows out of the memory map and on to the device while the step before runs; processes would have to
     send every batch, and there is nothing left to compute."""
     plain = np.asarray(items)
 
     def take(rows: Int[np.ndarray, "b"]) -> Array:
-        # Unlike an index in brackets, np.take lets other threads run while pages come in.
-        return jax.device_put(np.take(plain, rows, axis=0))
+        return mesh.take(plain, rows)
 
     def batches(plan: Plan) -> Iterator[Array]:
         # Takes seconds, which only a streamed study should pay.
@@ -92,7 +97,7 @@ def streamed(items: Shaped[np.ndarray, "n *shape"], where: str) -> Feed:
         finally:
             ahead.close()
 
-    return Feed(take, batches, where)
+    return Feed(take, batches, where, mesh)
 
 
 class Batch(NamedTuple):
@@ -185,7 +190,7 @@ def epoch_order(labels: Int[np.ndarray, "n"], *, seed: int, epoch: int, balanced
 
 
 def _budget_bytes() -> int:
-    memory = jax.devices()[0].memory_stats()
+    memory = jax.local_devices()[0].memory_stats()
     if memory is None or "bytes_limit" not in memory:
         return _HOST_BYTES
     return int(_SHARE_OF_DEVICE * (memory["bytes_limit"] - memory["bytes_in_use"]))

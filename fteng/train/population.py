@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from fteng.analysis.metrics import evaluate
+from fteng.distributed import is_main
 from fteng.results import Predictions
 from fteng.train.evaluate import predict
 from fteng.train.feed import Inputs, TrainingRows
@@ -43,7 +44,7 @@ def advance(
         start=first,
         stop=upto,
     )
-    key, total = jax.random.key(members[0].spec.seed), total_steps(bench)
+    key, total = bench.mesh.whole(jax.random.key(members[0].spec.seed)), total_steps(bench)
     coming = inputs.train(plan, members[0].spec.seed)
     for step in range(first, upto):
         live = [member for member in members if member.lost_at is None and member.step == step]
@@ -52,9 +53,9 @@ def advance(
         if not live:
             continue
         waited = time.perf_counter() - began
-        targets = jax.device_put(labels[plan[step - first].rows])
+        targets = bench.mesh.batch(labels[plan[step - first].rows])
         for member in live:
-            rates = jax.device_put(member.rates[step])
+            rates = bench.mesh.whole(jax.device_put(member.rates[step]))
             member.state = member.program.run(member.state, member.frozen, x, targets, rates, key)
             member.step += 1
         at_end = (step + 1) % per_epoch == 0
@@ -87,7 +88,7 @@ def judge(bench: Bench, members: Sequence[Running], inputs: Inputs, split: str) 
     if known and all(answers is not None for answers in known):
         return [answers for answers in known if answers is not None]
     networks = [partial(member.forward, *member.network) for member in members]
-    return predict(networks, inputs, bench.dataset, split, batch_of(bench))
+    return predict(networks, inputs, bench.dataset, split, batch_of(bench), bench.mesh)
 
 
 def _end_epoch(bench: Bench, live: Sequence[Running], inputs: Inputs, per_epoch: int) -> None:
@@ -99,8 +100,10 @@ def _end_epoch(bench: Bench, live: Sequence[Running], inputs: Inputs, per_epoch:
     sound = [(member, loss) for member, loss in zip(live, losses, strict=True) if member.lost_at is None]
     answered = judge(bench, [member for member, _ in sound], inputs, "val")
     for (member, loss), answers in zip(sound, answered, strict=True):
+        member.answered = {member.step: answers}
+        member.state = member.state._replace(loss_sum=bench.mesh.whole(jax.device_put(np.float32(0.0))))
+        if not is_main():
+            continue
         line = {"step": member.step, "epoch": member.step // per_epoch, "loss": loss, "val": evaluate(answers)}
         with member.where.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line, allow_nan=False) + "\n")
-        member.answered = {member.step: answers}
-        member.state = member.state._replace(loss_sum=jax.device_put(np.float32(0.0)))

@@ -22,6 +22,7 @@ from fteng.data.augment import mixup
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan
+from fteng.mesh import ALONE, Mesh
 from fteng.train.entry import Entry
 from fteng.trials import Variant
 
@@ -53,10 +54,10 @@ class Program(NamedTuple):
     """One compiled step, shared by all trials of one plan and shape.
 
     run(state, frozen, x, labels (b,) int32, rates (stages + 1,), key) -> state, the state donated; x: activations at `entry`.
-    flops: of one call, as XLA counts the compiled program; expected_flops: of the forward pass from the entry to the tap, the
-    backward pass of what lies behind the boundary, head and optimizer, as XLA counts each part lowered alone; prefix_flops: of the
-    stages before the entry, for as many images, whoever ran them; state_bytes: of a trial's own state; temporary_bytes: what a call
-    needs beside its arguments; compile_seconds: tracing and compiling `run`.
+    flops: of one call, on all devices together, as XLA counts the compiled program; expected_flops: of the forward pass from the
+    entry to the tap, the backward pass of what lies behind the boundary, head and optimizer, as XLA counts each part lowered alone;
+    prefix_flops: of the stages before the entry, for as many images, whoever ran them; state_bytes: of a trial's own state;
+    temporary_bytes: what a call needs beside its arguments on a device; compile_seconds: tracing and compiling `run`.
     """
 
     run: Callable[..., TrainState]
@@ -95,15 +96,17 @@ def initial_state(
     mask: Parameters,
     modes: Sequence[BatchNormMode],
     recipe: TrainConfig,
+    mesh: Mesh = ALONE,
 ) -> tuple[TrainState, Frozen]:
-    """(state at step 0, what never changes). The state owns copies, since the step donates its buffers."""
+    """(state at step 0, what never changes). The state owns copies, since the step donates its buffers, on every device of the
+    mesh; what never changes stays where it is."""
     trainable, frozen = partition.split(parameters, mask)
     follows = [mode is BatchNormMode.BATCH for mode in modes]
     moving = tuple(tree if follow else None for tree, follow in zip(stats, follows, strict=True))
     kept = tuple(None if follow else tree for tree, follow in zip(stats, follows, strict=True))
-    trainable, moving = jax.tree.map(jnp.copy, (trainable, moving))
+    trainable, moving = mesh.whole(jax.tree.map(jnp.copy, (trainable, moving)))
     optimizer = make_optimizer(mask, recipe).init(trainable)  # pyright: ignore[reportArgumentType]
-    return TrainState(jnp.int32(0), trainable, moving, optimizer, jnp.float32(0.0)), Frozen(frozen, kept)
+    return mesh.whole(TrainState(jnp.int32(0), trainable, moving, optimizer, jnp.float32(0.0))), Frozen(frozen, kept)
 
 
 def whole(state: TrainState, frozen: Frozen) -> tuple[Parameters, tuple[Tree, ...]]:
@@ -210,6 +213,8 @@ class Lowered(NamedTuple):
 
     program: jax.stages.Lowered
     entry: Entry
+    devices: int
+    repeated_flops: float
     expected_flops: float
     prefix_flops: float
     state_bytes: int
@@ -226,16 +231,22 @@ def lower_step(
     shares: Float[np.ndarray, "classes"],
     flops: StageFlops,
     arguments: Sequence[Any],
+    mesh: Mesh = ALONE,
 ) -> Lowered:
-    """Trace the step for the shapes of `arguments` (those of `Program.run`); shares: of the training images."""
+    """Trace the step for the shapes of `arguments` (those of `Program.run`), which say where they lie on a mesh of several devices;
+    shares: of the training images."""
     started = time.perf_counter()
     step = make_step(backbone, plan, mask, modes, entry, recipe, shares)
-    lowered = jax.jit(step, donate_argnums=0).lower(*arguments)
+    with mesh.tracing():
+        lowered = mesh.compile(step, donate_argnums=0).lower(*arguments)
     state, _, x = arguments[:3]
     images, head = x.shape[0], state.trainable.head["kernel"].size
-    expected = images * step_flops(plan, entry, flops, head) + _update_flops(mask, recipe, state)
+    update = _update_flops(mask, recipe, state)
+    expected = images * step_flops(plan, entry, flops, head) + update
     before = images * sum(flops.forward[: entry.stage])
-    return Lowered(lowered, entry, expected, before, partition.size_bytes(state), time.perf_counter() - started)
+    size, seconds = partition.size_bytes(state), time.perf_counter() - started
+    repeated = _repeated_flops(mask, recipe, state, mesh.devices)
+    return Lowered(lowered, entry, mesh.devices, repeated, expected, before, size, seconds)
 
 
 def step_flops(plan: FreezePlan, entry: Entry, flops: StageFlops, head: int) -> float:
@@ -255,16 +266,34 @@ def _update_flops(mask: Parameters, recipe: TrainConfig, state: TrainState) -> f
     return total_flops(lowered.cost_analysis())
 
 
+def _repeated_flops(mask: Parameters, recipe: TrainConfig, state: TrainState, devices: int) -> float:
+    """Of a step on several devices, what is counted beyond that on one: each updates all that trains, and sums its gradients with
+    those of the others, an addition each."""
+    if devices == 1:
+        return 0.0
+    optimizer = make_optimizer(mask, recipe)
+
+    def update(trainable: Parameters, inner: optax.OptState, rates: Float32[Array, "parts"]) -> Parameters:
+        updates, _ = optimizer.update(trainable, inner, trainable)  # pyright: ignore[reportArgumentType]
+        return _moved(trainable, updates, rates)  # pyright: ignore[reportArgumentType]
+
+    rates = jax.ShapeDtypeStruct((len(state.trainable.stages) + 1,), jnp.float32)
+    once = total_flops(jax.jit(update).lower(state.trainable, state.optimizer, rates).cost_analysis())
+    return (devices - 1) * once + devices * partition.count(state.trainable)
+
+
 def compile_step(lowered: Lowered) -> Program:
     """The executable; XLA works outside Python's lock, so several compile side by side."""
     started = time.perf_counter()
     compiled = lowered.program.compile()
     seconds = lowered.trace_seconds + time.perf_counter() - started
+    # What is compiled is a device's part of the step.
+    counted = lowered.devices * total_flops(compiled.cost_analysis()) - lowered.repeated_flops
     memory = compiled.memory_analysis()
     return Program(
         compiled,
         lowered.entry,
-        total_flops(compiled.cost_analysis()),
+        counted,
         lowered.expected_flops,
         lowered.prefix_flops,
         lowered.state_bytes,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float32
 
@@ -15,8 +16,10 @@ from fteng import paths
 from fteng.analysis.metrics import evaluate
 from fteng.config import TrainConfig
 from fteng.data.prepare import Dataset
+from fteng.distributed import agree, is_main, wait
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
+from fteng.mesh import ALONE, Mesh
 from fteng.paths import TrialPaths
 from fteng.results import Predictions, write_predictions
 from fteng.train.audit import audit_trial, check_compilations
@@ -35,7 +38,7 @@ class Bench(NamedTuple):
     """What the trials of a study share: data, recipe and how to stop.
 
     should_stop: asked after every step; compilations: programs compiled so far in this process; provenance: versions and revision,
-    kept with each result; say: a line for the user.
+    kept with each result; say: a line for the user; mesh: the devices that each trial is on.
     """
 
     dataset: Dataset
@@ -44,6 +47,7 @@ class Bench(NamedTuple):
     compilations: Callable[[], int]
     provenance: dict[str, str]
     say: Callable[[str], None]
+    mesh: Mesh = ALONE
 
 
 class Start(NamedTuple):
@@ -134,7 +138,7 @@ def begin(
     modes, total = batch_norm_modes(spec.plan, spec.variant), total_steps(bench)
     before = (Parameters(start.stages[:end], start.heads[spec.plan.tap]), start.stats[:end])
     mask = partition.trainable_mask(spec.plan, before[0])
-    state, frozen = initial_state(*before, mask, modes, bench.recipe)
+    state, frozen = initial_state(*before, mask, modes, bench.recipe, bench.mesh)
     where.root.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(where.running, start.name)
     rates = np.float32(spec.learning_rate) * rate_factors(bench.recipe, total)[:, None]
@@ -145,7 +149,8 @@ def begin(
     if (restored := checkpoints.restore(state, bench.say)) is not None:
         running.state, running.step = restored.state, int(restored.state.step)
         running.seconds, running.waited = restored.position["seconds"], restored.position["waited"]
-    _cut_metrics(where.metrics, running.step)
+    if is_main():
+        _cut_metrics(where.metrics, running.step)
     return running
 
 
@@ -170,10 +175,12 @@ def end(
             Parameters(running.start.source[0][:stages], running.start.heads[spec.plan.tap]),
             running.start.source[1][:stages],
         )
-        checks = audit_trial(spec, bench.recipe, running.program, source, running.network, state.optimizer)
+        after = jax.tree.map(bench.mesh.fetch, running.network)
+        checks = audit_trial(spec, bench.recipe, running.program, source, after, state.optimizer)
         checks.append(check_compilations(bench.compilations() - running.compiled_before, first_of_shape))
         broken = [f"{check.check}: {check.detail}" for check in checks if check.passed is False and check.fatal]
-        paths.write_by(where.predictions, lambda path: write_predictions(path, predictions))
+        if is_main():
+            paths.write_by(where.predictions, lambda path: write_predictions(path, predictions))
         if not stopped:
             save_final(where.final, {"trainable": state.trainable, "stats": state.stats})
         result |= {"val": {}, "test": {}} | {split: evaluate(answers) for split, answers in predictions.items()}
@@ -183,10 +190,15 @@ def end(
     else:
         result |= {"val": {}, "test": {}, "audit": []}
         result |= {"status": "diverged", "note": f"the loss was not finite in the epoch that ended at step {running.lost_at}"}
-    paths.write_json(where.result, result)
-    if not stopped:
-        # Only now: until the result stood, a killed run would have needed them.
-        shutil.rmtree(where.running)
+    # What a clock or a count of compilations says is a process's own.
+    result = agree(result)
+    if is_main():
+        paths.write_json(where.result, result)
+        if not stopped:
+            # Only now: until the result stood, a killed run would have needed them.
+            shutil.rmtree(where.running)
+    # Whoever looks for it finds it.
+    wait()
     return result
 
 

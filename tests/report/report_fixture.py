@@ -4,6 +4,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from fteng.config import Config, to_dict
+
 STAGES = ("stem", *(f"block{index}" for index in range(1, 17)), "conv_head")
 GROUPS = {
     "stage0": ["stem"],
@@ -39,6 +41,10 @@ PARAMETERS = (
 )
 # A name nobody can break, at the end: it must not push the page aside.
 EVIL = "<script>alert('x')</script>\"&{{ 7*191 }}\u2028]]>" + "W" * 40
+# Of a stage that is exactly as it was.
+STILL = {"relative": 0.0, "cka": 1.0}
+# A picture of one black point; browsers take it whatever it is called.
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABh6FO1AAAAABJRU5ErkJggg=="
 _SHAPE = {0: 0.71, 4: 0.76, 8: 0.81, 12: 0.86, 16: 0.80, 18: 0.66}
 
 
@@ -131,6 +137,72 @@ def _age() -> dict[str, Any]:
         _level("60 and over", [70, 5, 0], None, note="balanced accuracy is undefined: a class has no image"),
     ]
     return {"attribute": "age", "metric": "balanced_accuracy", "rows": rows}
+
+
+def _config(depths: Sequence[int], rates: Sequence[float], seeds: Sequence[int]) -> dict[str, Any]:
+    config = to_dict(Config(experiment="Woven textile"))
+    config["data"] |= {"source": "folder", "path": "data/textile", "image_size": 240}
+    config["sweep"] |= {"freeze_depths": [str(d) for d in depths], "learning_rates": list(rates), "seeds": list(seeds)}
+    config["train"] |= {"epochs": 5}
+    return config
+
+
+def _curves(classes: Sequence[str], seeds: int) -> dict[str, Any]:
+    """Of a network whose sensitivity is a power of the false positive rate, class by class a little better."""
+    rows: list[dict[str, Any]] = []
+    points = [(kept, level) for kept in ("specificity", "sensitivity") for level in (0.9, 0.95)]
+    for index, name in enumerate([None, *classes]):
+        false = [*(k / 200 for k in range(21)), *(0.12 + 0.02 * k for k in range(45))]
+        recalls = [0.02 * k for k in range(1, 51)]
+        found = [x ** (0.2 - 0.03 * index) for x in false]
+        precise = [1 - 0.5 * x**4 for x in recalls]
+        bands = {
+            curve: {"at": at, "value": value, "low": [0.9 * y for y in value], "high": [0.1 + 0.9 * y for y in value]}
+            for curve, at, value in (("roc", false, found), ("precision", recalls, precise))
+        }
+        some = [
+            {"keeps": kept, "level": level, "best": {"value": 0.71, "low": 0.6, "high": 0.8}, "threshold": 0.25}
+            | {"sensitivity": {"value": 0.68, "low": 0.57, "high": 0.78}, "specificity": {"value": 0.88, "low": 0.8, "high": 0.93}}
+            for kept, level in points
+        ]
+        share = None if name is None else 1 / len(classes)
+        rows.append({"positive": name, "share": share, "points": some if name is not None else []} | bands)
+    return {"rows": rows, "resamples": 500, "seeds": seeds, "classes": len(classes)}
+
+
+def _mistakes(classes: Sequence[str]) -> dict[str, Any]:
+    rows = [
+        {
+            "id": f"local/roll_{index:04}.jpg",
+            "group": f"roll {index}",
+            "truth": classes[1],
+            "answer": classes[index % 2 * 2],
+            "probability": 0.99 - 0.02 * index,
+            "probability_of_truth": 0.004 * (index + 1),
+        }
+        for index in range(6)
+    ]
+    return {"count": 71, "images": 539, "rows": rows}
+
+
+def explain(summary: dict[str, Any]) -> dict[str, Any]:
+    """The same study after its networks were looked at: pictures of its mistakes, and what tuning changed."""
+    tuned = [row for row in summary["depth_curve"] if row["trials"]]
+    changes = [
+        {
+            "trial": row["trials"][0],
+            "stages": [
+                {"stage": stage, "trained": stage in row["trainable_stages"]}
+                | ({"relative": 0.01 + 0.002 * k, "cka": 0.99 - 0.02 * k} if stage in row["trainable_stages"] else STILL)
+                for k, stage in enumerate(summary["stages"])
+            ],
+        }
+        for row in tuned
+    ]
+    pictures = [{"jpeg": PIXEL, "answer": PIXEL, "truth": "" if index else PIXEL} for index in range(6)]
+    saliency = {"method": "cam", "stage": summary["stages"][-1], "places": [8, 8], "mistakes": pictures}
+    found = {"saliency": saliency, "changes": {"images": 128, "trials": changes}, "reason": ""}
+    return summary | {"explained": found}
 
 
 def make_summary(
@@ -239,13 +311,7 @@ def make_summary(
             "git": "3f9e2ab",
             "started": "2025-11-24T10:31:07+00:00",
             "seconds": 1391.4,
-            "config": {
-                "experiment": "Woven textile",
-                "backbone": {"name": "efficientnet_lite0", "weights": "package"},
-                "data": {"source": "folder", "path": "data/textile", "image_size": 240, "merge": []},
-                "sweep": {"freeze_depths": [str(d) for d in depths], "learning_rates": list(rates), "seeds": list(seeds)},
-                "train": {"epochs": 5, "batch_size": 32, "weight_decay": 0.0001, "head_init": "probe"},
-            },
+            "config": _config(depths, rates, seeds),
             "seconds_by_phase": {"data": 21.4, "probes": 63.2, "trials": 1294.0, "analysis": 9.1, "report": 3.7},
         },
         "chance": {"accuracy": 270 / 539, "balanced_accuracy": 1 / 3, "auc": 0.5, "log_loss": 1.04},
@@ -293,6 +359,9 @@ def make_summary(
                 else "linear classifier on conv_head, trained by steps",
                 "learning_rate": rates[0],
                 "seeds": len(seeds),
+                "trials": [
+                    row["id"] for row in summary["trials"] if (row["freeze_depth"], row["learning_rate"]) == (depth, rates[0])
+                ],
                 "val": _intervals(_quality(depth) + 0.005, 0.036),
                 "test": _intervals(_quality(depth), 0.031),
                 "cost": _cost(depth, rng),
@@ -311,6 +380,7 @@ def make_summary(
             "label": f"linear classifier on {tap['tap']}",
             "learning_rate": None,
             "seeds": 1,
+            "trials": [],
             "val": _intervals(tap["val"]["balanced_accuracy"], 0.036),
             "test": tap["test"],
             "cost": {"flops_per_example": 0.5e9, "seconds": 3.1},
@@ -345,6 +415,10 @@ def make_summary(
         ],
     }
     summary |= {"final": _final(best, len(seeds)), "calibration": _calibration(), "subgroups": [_site(), _age()]}
+    classes = summary["dataset"]["classes"]
+    summary |= {"curves": _curves(classes, len(seeds)), "mistakes": _mistakes(classes)}
+    summary["confusion"] = [[240, 20, 10], [25, 106, 4], [8, 4, 122]]
+    summary["explained"] = {"saliency": None, "changes": None, "reason": "the networks were not looked at"}
     for row in [*summary["probes"], *summary["trials"], *summary["depth_curve"]]:
         row |= {split: _only(row[split], metrics) for split in ("val", "test")}
     return summary
@@ -352,8 +426,8 @@ def make_summary(
 
 def make_hostile() -> dict[str, Any]:
     """A study in which every name from outside tries to be markup, a script or a template."""
-    summary = make_summary(depths=(0, 12, 18), seeds=(0,), metrics=("balanced_accuracy",))
-    dataset = summary["dataset"]
+    summary = explain(make_summary(depths=(0, 12, 18), seeds=(0,), metrics=("balanced_accuracy",)))
+    dataset, pictures = summary["dataset"], summary["explained"]["saliency"]["mistakes"]
     for part in ("counts", "groups_of_class"):
         dataset[part] = {split: {name + EVIL: n for name, n in counts.items()} for split, counts in dataset[part].items()}
     summary["run"]["versions"] = {"jax" + EVIL: EVIL}
@@ -373,8 +447,12 @@ def make_hostile() -> dict[str, Any]:
         "audit",
         "final",
         "subgroups",
+        "curves",
+        "mistakes",
+        "explained",
     ):
         summary[part] = _spoil(summary[part])
+    summary["explained"]["saliency"]["mistakes"] = pictures
     summary["source_profile"] = {"kind": "file", "name": EVIL, "about": EVIL, "images": 3, "image_size": 224}
     for part in ("name", "classes", "left_out", "notes", "digest"):
         dataset[part] = _spoil(dataset[part])
@@ -388,4 +466,4 @@ def _spoil(value: Any, key: str = "") -> Any:
         return {name: _spoil(item, name) for name, item in value.items()}
     if isinstance(value, list):
         return [_spoil(item, key) for item in value]
-    return value + EVIL if isinstance(value, str) and key not in ("metric", "status") else value
+    return value + EVIL if isinstance(value, str) and key not in ("metric", "status", "method", "keeps") else value

@@ -1,5 +1,6 @@
 """The page in a real browser: it asks for nothing, the console is silent, nothing is pushed aside, every figure is drawn."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from report_fixture import make_hostile, make_summary
+from report_fixture import explain, make_hostile, make_summary
 
 from fteng import report
 
@@ -57,7 +58,8 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module", params=["made-up study", "hostile names"])
 def page_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    summary = make_summary(metrics=("balanced_accuracy", "log_loss")) if request.param == "made-up study" else make_hostile()
+    made_up = request.param == "made-up study"
+    summary = explain(make_summary(metrics=("balanced_accuracy", "log_loss"))) if made_up else make_hostile()
     return report.write(tmp_path_factory.mktemp("report"), summary)
 
 
@@ -82,17 +84,18 @@ def test_page_is_whole(seen: Seen, page_file: Path, request: pytest.FixtureReque
     page.evaluate("() => document.querySelectorAll('details').forEach(part => part.open = true)")
     content, window = page.evaluate(_SIZES)
     assert content <= window
-    chosen = page.locator(".chooser input")
+    chosen = page.locator("#answer .chooser input")
     for index in range(max(1, chosen.count())):
         if chosen.count():
             chosen.nth(index).check()
         drawn = page.evaluate(_FIGURES)
-        # The depth curve, calibration, the probes, the profile, the costs, the differences.
-        assert [len(figure) for figure in drawn] == [1, 2, 1, 2, 2, 1]
+        # The depth curve, the curves of the mean and (not chosen) of each class, calibration, the probes, the profile, the changes,
+        # the costs, the differences, the flow of data.
+        assert [len(figure) for figure in drawn] == [1, 2, 0, 0, 0, 2, 1, 2, 2, 2, 1, 1]
         for svg in (svg for figure in drawn for svg in figure):
             assert svg["width"] > 200, svg
             assert svg["height"] > 60, svg
-            assert svg["marks"], svg
+            assert svg["marks"] or svg["name"].startswith("Data flow"), svg
     ink, paper = page.evaluate(_CONTRAST)
     assert (paper > ink) == (scheme == "light")
     assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) > 7
@@ -111,6 +114,22 @@ def test_page_answers(seen: Seen, page_file: Path) -> None:
     assert page.evaluate(seeds) == sorted(planned, key=int, reverse=True)
     page.locator("#calibration [data-tip]").first.hover()
     assert page.locator("#tip").inner_text().startswith("36 images: forecast 0.4")
+    page.locator("#c2").check()
+    assert page.locator("#curves svg").first.is_hidden()
+    assert page.locator("#curves .c2 svg").first.is_visible()
+    page.locator("#curves .c2 summary").click()
+    with page.expect_download() as saved:
+        page.locator("#curves .c2 a").click()
+    assert saved.value.path().read_text(encoding="utf-8").splitlines()[0] == "curve,at,value,low,high"
+    evidence = page.locator("#mistakes .seen .answer").first
+    assert evidence.is_visible()
+    page.locator("#show-answer").uncheck()
+    assert evidence.is_hidden()
+    page.locator("#show-truth").check()
+    assert page.locator("#mistakes .seen .truth").is_visible()
+    page.locator("#methods .csv").first.click()
+    playwright.expect(page.locator("#methods .csv").first).to_have_text(re.compile("^(Copied|Selected: press Ctrl\\+C)$"))
+    assert page.evaluate("() => getSelection().toString()").startswith("We used 1,799 images in 1,200 groups")
     with page.expect_download() as saved:
         page.locator("#data .csv").first.click()
     rows = saved.value.path().read_text(encoding="utf-8").splitlines()

@@ -70,3 +70,17 @@ def test_regrets_are_sorted_and_taus_too():
     numbers = [float(text.split()[0].replace("−", "-")) for text in regrets if text != "–"]
     assert numbers == sorted(numbers)
     assert len(similarity.stage_columns(of)) == len(similarity.stage_rows(of)[0]["cells"])
+
+
+def test_every_figure_has_its_numbers():
+    of = view.clean(summary())
+    titles, rows = similarity.distance_rows(of)
+    assert [stage for stage, _ in rows] == of["stages"]
+    assert all(len(cells) == len(titles) >= 3 for _, cells in rows)
+    assert "[chance " in rows[0][1][0]
+    predicted = similarity.score_rows(of)
+    assert {1, 2} <= {depth for _, depth, _, _ in predicted} <= {0, 1, 2, 3}
+    assert all(measured == f"{0.5 + 0.1 * depth:.3f}" for _, depth, _, measured in predicted)
+    points = sum(len(curve["points"]) for curve in of["similarity"]["learning"]["curves"])
+    assert len(similarity.learning_rows(of)) == points > 0
+    assert page(of).count("The numbers of") == 3

@@ -1,0 +1,96 @@
+"""`python -m fteng.jobs WORKDIR survey|work|report|all`: a part of a study, as python -m launch.sweep and job scripts start it."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from fteng import distributed
+from fteng.config import from_dict
+from fteng.errors import UserError
+from fteng.jobs.claims import record_death
+from fteng.jobs.files import JobFiles
+from fteng.paths import StudyPaths
+from fteng.process import BUSY, DISK_ERRORS, STOPPED, leave, prepare_process, stop_on_signal
+
+_HELP = """\
+One part of a study that python -m launch.sweep has laid out in WORKDIR; job scripts call this.
+
+survey   weights, images, probes, similarity, and the plan: which trials go together
+work     trials, unit after unit, until none is left; start as many of these as you like, on any machine that sees WORKDIR
+report   the page of whatever there is
+all      whatever is to be done next, until all is done; as many of these as you like
+died     note that a worker ended without a word (for job scripts: --worker, --why)
+foresee  read a config as JSON from standard input, print what its trials will take; writes nothing
+
+Exit status: 0 done; 2 the user can mend it, one line says how; 143 asked to stop, everything saved: start it again.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status, see above."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fteng.jobs", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("workdir", type=Path, metavar="WORKDIR")
+    parser.add_argument("part", choices=("survey", "work", "report", "all", "died", "foresee"))
+    parser.add_argument("--worker", default=f"by-hand-{os.getpid()}", help="its name, for the status")
+    parser.add_argument("--why", default="", help="of died: what was seen")
+    given = parser.parse_args(arguments)
+    try:
+        return _part(given.part, given.workdir, given.worker, given.why)
+    except UserError as error:
+        print(f"fteng: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        print(f"fteng: {error.strerror} ({error.filename or given.workdir}); finished trials are kept: make room", file=sys.stderr)
+        return 2
+
+
+def _part(part: str, workdir: Path, worker: str, why: str) -> int:
+    files = JobFiles(StudyPaths(workdir).launch)
+    if part == "died":
+        for unit in record_death(files, worker, why):
+            print(f"{worker} died at unit {unit}: {why}")
+        return 0
+    if part == "foresee":
+        config = from_dict(json.load(sys.stdin))
+        prepare_process(config)
+        from fteng.jobs import run
+
+        json.dump([one._asdict() for one in run.foresee(config, workdir)], sys.stdout)
+        return 0
+    # Now, since what is imported below takes seconds.
+    should_stop = stop_on_signal()
+    from fteng.jobs import run
+
+    prepare_process(run.submitted(files)[0])
+    distributed.start()
+    from fteng.train.trial import Interrupted
+
+    try:
+        if part == "survey":
+            run.survey(workdir, worker, should_stop)
+        elif part == "work":
+            run.work(workdir, worker, should_stop)
+        elif part == "all":
+            run.everything(workdir, worker, should_stop)
+        else:
+            run.report(workdir, worker)
+    except run.Busy as busy:
+        print(f"fteng: {busy}", file=sys.stderr)
+        return BUSY
+    except Interrupted as stopped:
+        print(f"fteng: stopped, saved {stopped}; the next start goes on from there", file=sys.stderr)
+        return STOPPED
+    except KeyboardInterrupt:
+        print("fteng: stopped at once; the next start goes on from the last checkpoint", file=sys.stderr)
+        return STOPPED
+    return 0
+
+
+if __name__ == "__main__":
+    leave(main(sys.argv[1:]))

@@ -1,0 +1,128 @@
+"""Where the parts of a study leave their state: WORKDIR/launch. Imports no jax."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from fteng.errors import UserError
+
+
+class JobFiles(NamedTuple):
+    """The files below `WORKDIR/launch`; all of them may go once the study has ended."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The config as submitted, and the command."""
+        return self.root / "config.json"
+
+    @property
+    def surveyed(self) -> Path:
+        """The config whose survey has ended, written last by it."""
+        return self.root / "surveyed.json"
+
+    @property
+    def plan(self) -> Path:
+        """The units, and how often a broken one is tried."""
+        return self.root / "plan.json"
+
+    @property
+    def mutex(self) -> Path:
+        """Held for moments, while somebody decides."""
+        return self.root / "mutex"
+
+    @property
+    def ledger(self) -> Path:
+        """One line a turn of a unit, `begun NAME`, `free NAME`, `done NAME` or `failed NAME`: so that who looks for work opens one
+        file, not one a unit. What it says is a hint; locks and results decide."""
+        return self.root / "ledger"
+
+    @property
+    def cancelled(self) -> Path:
+        """It exists = nobody begins anything more."""
+        return self.root / "cancelled"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of what the processes printed."""
+        return self.root / "logs"
+
+    def held(self, unit: str) -> Path:
+        """Locked by the process that runs the unit."""
+        return self.root / "units" / f"{unit}.lock"
+
+    def history(self, unit: str) -> Path:
+        """One JSON line an event."""
+        return self.root / "units" / f"{unit}.jsonl"
+
+    def worker(self, name: str) -> Path:
+        """What a worker is at; see `beat`."""
+        return self.root / "workers" / f"{name}.json"
+
+    def slot(self, name: str) -> Path:
+        """Locked by the worker of that name."""
+        return self.root / "workers" / f"{name}.lock"
+
+
+@contextmanager
+def decide(files: JobFiles) -> Iterator[None]:
+    """For moments alone: nobody else decides on units meanwhile."""
+    handle = take(files.mutex, wait=True)
+    assert handle is not None, "waiting takes it"
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def take(lock: Path, *, wait: bool = False, shared: bool = False) -> int | None:
+    """An open descriptor that holds the lock until it is closed or the process ends, however that happens; None: it is held.
+
+    Raises UserError where the file system has no locks.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError as error:
+        os.close(handle)
+        raise UserError(
+            f"the file system of {lock.parent} has no file locks ({error.strerror}); choose a --workdir on one that has"
+        ) from None
+    return handle
+
+
+def is_held(lock: Path) -> bool:
+    """Whether some process holds it now."""
+    if not lock.exists():
+        return False
+    handle = take(lock, shared=True)
+    if handle is not None:
+        os.close(handle)
+    return handle is None
+
+
+def check_file_system(files: JobFiles) -> None:
+    """Raises UserError where files of this folder cannot be replaced at once, or locked, or written at all."""
+    from fteng import paths
+
+    probe = files.root / f".probe-{os.getpid()}-{time.monotonic_ns()}"
+    try:
+        for text in ("one", "two"):
+            paths.write_text(probe, text)
+        if probe.read_text(encoding="utf-8") != "two":
+            raise UserError(f"the file system of {files.root} does not replace files at once; choose another --workdir")
+        with decide(files):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {files.root} ({error.strerror}); choose another --workdir") from None
+    finally:
+        probe.unlink(missing_ok=True)

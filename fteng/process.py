@@ -1,0 +1,64 @@
+"""What every process that trains begins with, and how it is asked to stop. Imports no jax at the top."""
+
+import atexit
+import errno
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from absl import logging as absl_logging
+
+from fteng.config import Config
+
+# What a process that was asked to stop, and has saved, ends with.
+STOPPED = 128 + signal.SIGTERM
+# What a worker ends with whose name another process has: not a failure, ask again later (EX_TEMPFAIL of sysexits.h).
+BUSY = 75
+# A disk that is full or read-only: the user can mend it, and nothing is lost.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def prepare_process(config: Config) -> None:
+    """Quiet libraries, and compiled programs kept on disk from run to run."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    absl_logging.use_absl_handler()
+    # Orbax logs a traceback from its writer thread before it raises the same error to us, where it becomes one line.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    import jax
+
+    from fteng.data.prepare import cache_root
+
+    jax.config.update("jax_compilation_cache_dir", str(cache_root(config.data) / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def stop_on_signal() -> Callable[[], bool]:
+    """SIGTERM or Ctrl-C: finish the step, save, leave. A second Ctrl-C leaves at once. Returns whether that was asked for."""
+    asked = False
+
+    def handler(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal module passes both
+        nonlocal asked
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not asked:
+            print("fteng: asked to stop; saving (Ctrl-C again leaves at once)", file=sys.stderr)
+        asked = True
+
+    signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGINT, handler)
+    return lambda: asked
+
+
+def leave(status: int) -> NoReturn:
+    """End the process now. What a failed write has left behind in other threads must not keep it alive."""
+    # Such as the farewell of jax.distributed; only waiting for threads is left out.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

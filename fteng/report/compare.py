@@ -1,0 +1,55 @@
+"""The page of several studies: one self-contained HTML file, made from `comparison.json` alone. Imports no jax."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fteng import paths
+
+
+def render(comparison: Mapping[str, Any], command: str) -> str:
+    """The page as HTML. It holds everything it shows, loads nothing, and every name from the data is text in it.
+
+    comparison: what `compare_studies.compare` returned; command: what makes this page again.
+    """
+    import jinja2
+    from markupsafe import Markup
+
+    from fteng.report import compare_figures, compare_rows, view, words
+
+    here = Path(__file__).parent
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(here),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"rows": compare_rows, "words": words}
+    script = (here / "compare.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    cleaned = view.clean(comparison)
+    return environment.get_template("compare.html").render(
+        comparison=cleaned,
+        drawn=compare_figures.draw(cleaned),
+        command=view.clean(command),
+        style=Markup((here / "style.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_digest=digest,
+    )
+
+
+def write(out: Path, workdirs: Sequence[Path], command: str) -> Path:
+    """Write `index.html` and `comparison.json` of these studies into `out`; returns the path of the page.
+
+    Raises UserError, a line for each folder that is no study or cannot be read.
+    """
+    from fteng.report import compare_studies
+
+    found = compare_studies.compare(compare_studies.read_studies(workdirs, out))
+    page = out / "index.html"
+    paths.write_text(page, render(found, command))
+    paths.write_json(out / "comparison.json", found)
+    return page

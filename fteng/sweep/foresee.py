@@ -1,0 +1,34 @@
+"""What every trial of a study will take, foreseen from its FLOPs and the pace of one forward pass: enough to share out work, before
+anything is compiled. (`cost.predicted` measures a step, once there is one.)"""
+
+from collections.abc import Mapping, Sequence
+
+from fteng.backbones.flops import StageFlops
+from fteng.prefix.cache import make_layout
+from fteng.prefix.walk import Walk
+from fteng.programs import shape_of
+from fteng.sweep.track import Site
+from fteng.train.entry import Entry
+from fteng.train.step import step_flops
+from fteng.train.trial import Start, batch_of, total_steps
+from fteng.trials import TrialSpec, TrialWork
+
+
+def foresee(site: Site, starts: Mapping[str, Start], specs: Sequence[TrialSpec], flops: StageFlops) -> list[TrialWork]:
+    """In the order of `specs`; the caches are taken to find room."""
+    recipe, batch, stages = site.config.train, batch_of(site.bench), len(site.backbone.stages)
+    some = next(iter(starts.values()))
+    forward = Walk(site.backbone, recipe, {Entry(stages)})
+    seconds = forward.seconds(some, site.feed.take(site.dataset.splits["train"][:batch]))[stages]
+    of_a_flop = seconds / sum(flops.forward)
+    layout = make_layout(site.dataset, bool(recipe.augment), recipe.views)
+    found = []
+    for spec in specs:
+        entry = shape_of(spec, recipe).entry
+        head = site.backbone.channels[len(spec.plan.stages) - 1] * len(site.dataset.classes)
+        prefix = sum(flops.forward[: entry.stage])
+        an_image = step_flops(spec.plan, entry, flops, head) + (0.0 if layout.views else prefix)
+        taken = total_steps(site.bench) * batch * an_image * of_a_flop
+        track = f"{spec.variant.start}/{entry.stage}{'-features' if entry.pooled else ''}"
+        found.append(TrialWork(spec.id, track, spec.seed, taken, layout.slots * prefix * of_a_flop))
+    return found

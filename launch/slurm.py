@@ -1,0 +1,157 @@
+"""A study in parts on SLURM: launch/job.sbatch, submitted as a chain of survey, workers, report.
+
+Plain sbatch and squeue rather than a library on top: states come from the work directory, so no accounting is needed, nothing is
+pickled, and what was submitted can be read and edited.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fteng import paths
+from fteng.config import LaunchConfig
+from fteng.errors import UserError
+from fteng.jobs.files import JobFiles, take
+from fteng.paths import StudyPaths
+
+PARTS = ("survey", "work", "report")
+_SCRIPT = Path(__file__).parent / "job.sbatch"
+# Where the scheduler does not say.
+_MAX_ARRAY = 1000
+
+
+class Job(NamedTuple):
+    """A job, or a task of an array, that has not ended. state, reason: SLURM's words."""
+
+    number: str
+    part: str
+    state: str
+    reason: str
+
+
+class Slurm:
+    """The jobs of one work directory. Raises UserError where there is no SLURM."""
+
+    def __init__(self, workdir: Path, resources: LaunchConfig) -> None:
+        missing = [tool for tool in ("sbatch", "squeue", "scancel", "scontrol") if shutil.which(tool) is None]
+        if missing:
+            raise UserError(f"--executor=slurm: no {missing[0]} on this machine; run it on a login node, or take --executor=local")
+        self._workdir, self._resources = workdir.absolute(), resources
+        self._files = JobFiles(StudyPaths(self._workdir).launch)
+        # From any login node the same.
+        self._name = f"fteng-{paths.digest(str(self._workdir.resolve()))[:10]}"
+
+    def submit(self, workers: int, *, surveyed: bool) -> list[str]:
+        """What is still to do, as one chain: all of it or nothing. Returns the jobs' numbers; none where some are alive already.
+
+        Raises UserError with what sbatch says.
+        """
+        lock = take(self._files.root / "submit.lock")
+        if lock is None:
+            raise UserError(
+                f"another launcher is submitting {self._workdir} at this moment; python -m launch.sweep status shows it"
+            )
+        try:
+            if self.alive():
+                return []
+            chain = self.chain(workers, surveyed=surveyed)
+            for _, options in chain:
+                self._sbatch([*options, "--test-only"])
+            self._files.logs.mkdir(parents=True, exist_ok=True)
+            numbers: dict[str, list[str]] = {part: [] for part in PARTS}
+            for part, options in chain:
+                try:
+                    numbers[part].append(self._sbatch([*options, *_after(part, numbers)]))
+                except UserError:
+                    subprocess.run(["scancel", "--quiet", *(one for some in numbers.values() for one in some)], check=False)
+                    raise
+            return [one for some in numbers.values() for one in some]
+        finally:
+            os.close(lock)
+
+    def chain(self, workers: int, *, surveyed: bool) -> list[tuple[str, list[str]]]:
+        """(part, options of sbatch) of every job, without what it waits for."""
+        size = max_array()
+        arrays = [f"--array=0-{min(size, workers - first) - 1}" for first in range(0, workers, size)]
+        survey = [] if surveyed else [("survey", self._options("survey"))]
+        return [*survey, *(("work", [*self._options("work"), array]) for array in arrays), ("report", self._options("report"))]
+
+    def script(self, part: str) -> list[str]:
+        """What sbatch gets after its options."""
+        return [str(_SCRIPT), sys.executable, str(self._workdir), part]
+
+    def _options(self, part: str) -> list[str]:
+        want, trains = self._resources, part != "report"
+        chosen = {
+            "--partition": want.partition,
+            "--account": want.account,
+            "--constraint": want.constraint,
+            "--time": want.time,
+            "--cpus-per-task": str(want.cpus),
+            "--gpus-per-node": str(want.gpus) if want.gpus and trains else "",
+            "--mem": f"{want.memory_gib}G" if want.memory_gib else "",
+            # Probes are one pass over the images, and closed forms on the host.
+            "--nodes": str(want.nodes) if part == "work" else "1",
+            "--job-name": f"{self._name}-{part}",
+            "--output": str(self._files.logs / "%x-%j.log"),
+        }
+        return [f"{name}={value}" for name, value in chosen.items() if value]
+
+    def _sbatch(self, options: Sequence[str]) -> str:
+        """The job's number. Raises UserError with what sbatch says."""
+        part = next(option for option in options if option.startswith("--job-name=")).rpartition("-")[2]
+        command = ["sbatch", "--parsable", *options, *self.script(part)]
+        asked = subprocess.run(command, capture_output=True, text=True, check=False, cwd=_SCRIPT.parent.parent)
+        if asked.returncode:
+            said = [line for line in asked.stderr.splitlines() if "error" in line] or asked.stderr.splitlines() or ["(silent)"]
+            reason = re.sub(r"^(sbatch|allocation failure): (error: )?", "", said[-1])
+            raise UserError(f"sbatch refuses: {reason}; nothing is submitted; the resources are those of config.launch")
+        return asked.stdout.strip().partition(";")[0]
+
+    def alive(self) -> list[Job]:
+        """Jobs of this work directory that have not ended."""
+        names = ",".join(f"{self._name}-{part}" for part in PARTS)
+        asked = subprocess.run(
+            ["squeue", "--noheader", "--array", f"--name={names}", "--format=%i|%j|%T|%r"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if asked.returncode:
+            raise UserError(f"squeue fails: {asked.stderr.strip().splitlines()[0]}; is the scheduler up?")
+        rows = (line.split("|", 3) for line in asked.stdout.splitlines() if line.count("|") >= 3)
+        return [Job(number, name.rpartition("-")[2], state, reason) for number, name, state, reason in rows]
+
+    def cancel(self) -> int:
+        """All of them; how many there were."""
+        numbers = [job.number for job in self.alive()]
+        if numbers:
+            subprocess.run(["scancel", *numbers], check=False)
+        return len(numbers)
+
+    def last_words(self) -> str:
+        """The last line of ours in the newest logs: why a job ended; empty: none."""
+        for log in sorted(self._files.logs.glob(f"{self._name}-*.log"), key=lambda log: -log.stat().st_mtime):
+            said = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.startswith("fteng: ")]
+            if said:
+                return f"{said[-1]} ({log})"
+        return ""
+
+
+def max_array() -> int:
+    """The largest array the scheduler takes."""
+    asked = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=False)
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", asked.stdout)
+    return int(found[1]) - 1 if found else _MAX_ARRAY
+
+
+def _after(part: str, numbers: Mapping[str, Sequence[str]]) -> list[str]:
+    """Workers need the survey's success; the report is made of whatever there is."""
+    before = numbers["survey"] if part == "work" else [*numbers["survey"], *numbers["work"]] if part == "report" else []
+    kind = "afterok" if part == "work" else "afterany"
+    return [f"--dependency={kind}:{':'.join(before)}", "--kill-on-invalid-dep=yes"] if before else []

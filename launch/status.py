@@ -1,0 +1,118 @@
+"""How far a study in parts is, from its files alone: works from any machine that sees the work directory."""
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.table import Table
+
+from fteng import paths
+from fteng.errors import UserError
+from fteng.jobs.claims import Plan, history, read_plan, turns, unfinished
+from fteng.jobs.files import JobFiles, decide, is_held
+from fteng.jobs.plan import Unit
+from fteng.paths import StudyPaths
+
+
+class Row(NamedTuple):
+    """A unit. state: waiting, running, done, failed (some trial was given up) or broken (it broke and will be tried again); left:
+    trials without a result; note: what its worker is at, or why it failed."""
+
+    unit: Unit
+    state: str
+    left: int
+    tries: int
+    worker: str
+    note: str
+
+
+class Standing(NamedTuple):
+    """surveyed: units are planned; rows: one a unit; workers: beats of those that live; reported: a page of all of it stands."""
+
+    surveyed: bool
+    rows: tuple[Row, ...]
+    workers: tuple[dict[str, Any], ...]
+    reported: bool
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Of units by state."""
+        return Counter(row.state for row in self.rows)
+
+    @property
+    def left(self) -> int:
+        """Trials without a result."""
+        return sum(row.left for row in self.rows)
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        if not self.surveyed:
+            now = [f"{beat['worker']}: {beat['phase']} {beat['share']:.0%}" for beat in self.workers]
+            return "survey: " + (", ".join(now) or "waiting")
+        trials = sum(len(row.unit.trials) for row in self.rows)
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(self.counts.items()))
+        return f"{trials - self.left} of {trials} trials ended; units: {counts}; {len(self.workers)} workers"
+
+
+def standing(workdir: Path) -> Standing:
+    """Raises UserError where no study in parts is laid out."""
+    study = StudyPaths(workdir)
+    files = JobFiles(study.launch)
+    if not files.config.exists():
+        raise UserError(
+            f"{workdir} holds no study in parts; start one with python -m launch.sweep --config=... --workdir={workdir}"
+        )
+    beats = []
+    for file in sorted(files.root.glob("workers/*.json")):
+        if is_held(files.slot(file.stem)):
+            beats.append({**paths.read_json(file), "age": time.time() - file.stat().st_mtime})
+    if not files.surveyed.exists() or not study.study.exists():
+        return Standing(False, (), tuple(beats), False)
+    plan, now = read_plan(files), turns(files)
+    of = {beat["unit"]: beat for beat in beats}
+    rows = tuple(_row(files, study, plan, unit, now.get(unit.name, ""), of) for unit in plan.units)
+    return Standing(True, rows, tuple(beats), (study.report / "index.html").exists())
+
+
+def _row(files: JobFiles, study: StudyPaths, plan: Plan, unit: Unit, turn: str, beats: dict[str, dict[str, Any]]) -> Row:
+    if turn == "done":
+        return Row(unit, "done", 0, 0, "", "")
+    events = history(files, unit.name)
+    tries = sum(event["event"] == "start" for event in events)
+    last = events[-1] if events else {"event": "", "worker": "", "why": ""}
+    if turn == "failed":
+        return Row(unit, "failed", len(unit.trials) * plan.race, tries, last["worker"], f"{unit.trials[0]}: {last['why']}")
+    left = len(unfinished(files, study, plan, unit))
+    with decide(files):
+        held = is_held(files.held(unit.name)) if turn == "begun" else False
+    if held:
+        beat = beats.get(unit.name)
+        where = f"{beat['phase']} {beat['share']:.0%} {beat['note']}" if beat else "starting"
+        return Row(unit, "running", left, tries, last["worker"], where)
+    broken = last["event"] in ("failed", "died", "lost", "stopped")
+    return Row(unit, "done" if not left else "broken" if broken else "waiting", left, tries, last["worker"], last["why"])
+
+
+def table(now: Standing, title: str = "") -> Table:
+    """For a terminal: a row a unit, those that matter first."""
+    shown = Table(title=title or None, caption=now.line, expand=False, box=None, header_style="bold")
+    for name, justify in (
+        ("unit", "left"),
+        ("state", "left"),
+        ("trials left", "right"),
+        ("predicted s", "right"),
+        ("try", "right"),
+    ):
+        shown.add_column(name, justify=justify)  # pyright: ignore[reportArgumentType]
+    shown.add_column("worker")
+    shown.add_column("at", overflow="fold")
+    order = {"running": 0, "failed": 1, "broken": 2, "waiting": 3, "done": 4}
+    for row in sorted(now.rows, key=lambda row: order[row.state]):
+        cells = (row.unit.name, row.state, f"{row.left} of {len(row.unit.trials)}", f"{row.unit.seconds:,.0f}", str(row.tries))
+        shown.add_row(*cells, row.worker, row.note)
+    for beat in now.workers:
+        if not any(row.state == "running" and row.worker == beat["worker"] for row in now.rows):
+            shown.add_row(beat["unit"], beat["phase"], "", "", "", beat["worker"], f"{beat['share']:.0%} {beat['note']}")
+    return shown

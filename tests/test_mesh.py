@@ -1,0 +1,111 @@
+"""One step is the same on any number of devices to rounding, and what they tell each other is the gradient of what trains."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from fteng.config import Config
+from fteng.errors import UserError
+from fteng.mesh import ALONE, make_mesh
+from fteng.paths import read_json
+from fteng.results import read_predictions
+from fteng.trials import study_context
+from tests.study_runs import ROOT, run
+
+# Of the largest change that three steps made. float32 has 6e-8 of a number; what moves little is measured against what moves much.
+SINGLE, DOUBLE = 3e-5, 3e-11
+
+
+def spread(*, wide: bool) -> list[dict]:
+    script = [sys.executable, "-m", "tests.spread_step"]
+    how = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_ENABLE_X64": str(int(wide))}
+    ended = subprocess.run(script, cwd=ROOT, env=os.environ | how, capture_output=True, text=True, timeout=280)
+    assert ended.returncode == 0, ended.stderr
+    return [json.loads(line) for line in ended.stdout.splitlines()]
+
+
+def test_one_device_is_no_mesh_and_nothing_is_moved():
+    assert make_mesh(1, 32) is make_mesh(0, 7) is ALONE
+    values = jax.numpy.arange(3.0)
+    assert ALONE.whole(values) is ALONE.frozen(values) is ALONE.split(values) is ALONE.join(values) is values
+    like = jax.ShapeDtypeStruct((4, 2), np.float32)
+    assert ALONE.like_batch(like) is ALONE.like_whole(like) is ALONE.like_frozen(like) is like
+    items = np.arange(12.0, dtype=np.float32).reshape(6, 2)
+    np.testing.assert_array_equal(ALONE.take(items, np.array([4, 0, 4])), items[[4, 0, 4]])
+
+
+def test_more_devices_than_there_are():
+    with pytest.raises(UserError, match=r"train.devices: got 2, but there are 1; allowed: 0 \(all of them\) or 1 to 1"):
+        make_mesh(2, 32)
+
+
+def test_where_a_trial_is_computed_is_not_what_it_is():
+    def context(**recipe: object) -> dict:
+        config = Config()
+        config.train = dataclasses.replace(config.train, **recipe)
+        return study_context(config, weights_digest="w", data_digest="d", preprocess={})
+
+    assert context(devices=8, shard_frozen=True) == context()
+    assert context(batch_size=16) != context()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_a_step_on_1_2_4_and_8_devices(precision):
+    rows = spread(wide=precision == "double")
+    assert {row["devices"] for row in rows} == {1, 2, 4, 8}
+    assert {row["case"] for row in rows} == {"frozen prefix", "everything", "everything, batch norm follows", "mixup"}
+    for row in rows:
+        assert row["apart"] < (DOUBLE if precision == "double" else SINGLE), row
+        assert row["donated"], row
+        assert 0.95 < row["flops"] < 1.05, row
+        if row["devices"] == 1:
+            assert row["collectives"] == {}, row
+    # Strong scaling: one sum of the gradients (and the loss), whatever the number of devices; nothing for what is frozen.
+    width = 8 if precision == "double" else 4
+    for row in rows:
+        if row["devices"] > 1 and row["case"] in ("frozen prefix", "everything") and not row["sharded"]:
+            assert row["collectives"] == {"all-reduce": row["trainable"] + width}, row
+        if row["case"] == "everything, batch norm follows" and row["devices"] > 1:
+            assert list(row["collectives"]) == ["all-reduce"], row
+            assert row["trainable"] < row["collectives"]["all-reduce"] < 1.02 * row["trainable"], row
+    # By choice each device holds a part of what is frozen, and gathers it.
+    (parted,) = [row for row in rows if row["sharded"]]
+    assert parted["frozen"] / 8 <= parted["frozen_here"] < parted["frozen"] / 7
+    assert parted["collectives"]["all-gather"] > 0
+
+
+@pytest.mark.slow
+def test_a_batch_that_devices_do_not_divide_is_one_line(tmp_path):
+    ended = run(tmp_path / "study", "--config.train.devices=0", XLA_FLAGS="--xla_force_host_platform_device_count=3")
+    assert ended.returncode == 2
+    assert "a step of 32 images cannot be shared by 3 devices" in ended.stderr
+    assert "such as 30 or 33, or train.devices to 1, 2" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_study_on_four_devices_is_that_on_one(finished, tmp_path):
+    """To rounding: 1e-4 of the largest logit (1.2e-5 was seen: AdamW divides rounding by rounding); choices, ids are equal."""
+    alone, _ = finished
+    emulated = "--xla_force_host_platform_device_count=4"
+    ended = run(tmp_path / "study", "--config.train.devices=4", "--config.train.shard_frozen=true", XLA_FLAGS=emulated)
+    assert ended.returncode == 0, ended.stderr
+    assert "on each of 4 devices" in ended.stderr
+    for folder in (alone / "trials").iterdir():
+        other = tmp_path / "study" / "trials" / folder.name
+        first, second = (read_predictions(where / "predictions.parquet") for where in (folder, other))
+        for split, answers in first.items():
+            scale = np.abs(answers.logits).max()
+            assert np.abs(answers.logits - second[split].logits).max() < 1e-4 * scale
+        audit = {check["check"]: check["passed"] for check in read_json(other / "result.json")["audit"]}
+        assert audit == {check["check"]: check["passed"] for check in read_json(folder / "result.json")["audit"]}
+    summaries = [read_json(where / "report" / "summary.json") for where in (alone, tmp_path / "study")]
+    chosen = [(one["recommendation"]["freeze_depth"], one["recommendation"]["tap"]) for one in summaries]
+    assert chosen[0] == chosen[1]
