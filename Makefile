@@ -5,7 +5,7 @@ UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup vgg16 demo gallery test check slow bench format lock clean
+.PHONY: setup vgg16 demo gallery test check slow nightly bench format lock clean
 
 setup: $(VENV)/.done
 
@@ -50,12 +50,12 @@ $(VENV)/.vgg16: requirements-vgg16.txt $(VENV)/.done
 slow: setup vgg16
 	$(BIN)/python -m pytest -m slow
 
+# Random faults on a real SLURM, 20 schedules; needs root and Debian's packages.
+nightly: setup
+	$(BIN)/python -m pytest -m nightly
+
 bench: setup
-	$(BIN)/python -m benchmarks.demo
-	$(BIN)/python -m benchmarks.convolution
-	$(BIN)/python -m benchmarks.prepare
-	$(BIN)/python -m benchmarks.feed
-	$(BIN)/python -m benchmarks.predict
+	$(BIN)/python -m benchmarks.all
 
 format: setup
 	$(BIN)/ruff check --fix .

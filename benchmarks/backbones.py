@@ -18,7 +18,8 @@ only if logits and gradient norm agree with PyTorch's to 1e-3 of the largest in 
 
 PyTorch's interpreter needs torch, timm, torchvision and safetensors: pip install 'fteng[bench]', or name one by --torch-python.
 Without a C++ compiler torch.compile fails on a CPU; then it is reported as failed and the rest is measured. All of it takes about a
-quarter of an hour on 2 idle cores. Quick: two networks, an eighth of the images, 64 px where the network allows it, 2 turns.
+quarter of an hour on 2 idle cores. Quick: two networks, an eighth of the images, 64 px where the network allows it, 2 turns, no
+record.
 """
 
 import argparse
@@ -100,7 +101,9 @@ class _Drawn(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help=f"small and few: {' and '.join(_QUICK)}, or the one --only names")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"small and few: {' and '.join(_QUICK)}, or the one --only names; no record"
+    )
     parser.add_argument("--only", choices=[case.name for case in _CASES], metavar="NAME", help="%(choices)s")
     parser.add_argument(
         "--torch-python", default=sys.executable, metavar="PATH", help="a Python that has torch (default: this one)"
@@ -108,7 +111,7 @@ def main() -> None:
     given = parser.parse_args()
     chosen = {given.only} if given.only else set(_QUICK) if given.quick else {case.name for case in _CASES}
     rows: list[dict[str, Any]] = []
-    name = "-".join(filter(None, ("backbones", "quick" if given.quick else "", (given.only or "").replace(":", "-"))))
+    name = "-".join(filter(None, ("backbones", (given.only or "").replace(":", "-"))))
     load = os.getloadavg()[0] / _THREADS
     path: Path | None = None
     try:
@@ -118,11 +121,12 @@ def main() -> None:
                     measured = _measure(case, given.torch_python, Path(folder), given.quick)
                     rows += [{**row, "load_per_core_before": round(load, 2)} for row in measured]
                     # After each network: a failure of the next one must not cost a quarter of an hour.
-                    path = write_record(name, rows)
+                    path = None if given.quick else write_record(name, rows)
     except UserError as error:
-        parser.exit(2, f"{error}\n")
+        parser.exit(os.EX_UNAVAILABLE, f"{error}\n")
     Console(width=150).print(_table(rows, load))
-    print(f"record: {path}")
+    if path is not None:
+        print(f"record: {path}")
     if any("refused" in row for row in rows):
         sys.exit("a network was not timed: its answers are not PyTorch's")
 

@@ -3,7 +3,8 @@
     python -m benchmarks.convolution [--quick]
 
 Both run in one process and take turns, so that what else the machine does falls on both. "backward" is forward and backward
-together: to input and kernel of a layer, to all parameters of the network. Quick: 2 runs, an eighth of a layer's images, 64 px.
+together: to input and kernel of a layer, to all parameters of the network. Quick: 2 runs, an eighth of a layer's images, 64 px,
+no record.
 """
 
 import argparse
@@ -65,8 +66,8 @@ _LAYERS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="2 runs, fewer images, 64 px only")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="2 runs, fewer images, 64 px only, no record")
     quick = parser.parse_args().quick
     rows = [row for layer in _LAYERS for row in _measure_layer(layer, quick)]
     rows += [row for size in ((64,) if quick else (64, 224)) for row in _measure_network(size, quick)]
@@ -78,7 +79,8 @@ def main() -> None:
         table.add_row(*what, *numbers, f"{row['compile_seconds']:.1f}", f"{row['times_stock']:.1f}")
     table.caption = "ms: the median of n. backward: forward and backward."
     Console(width=120).print(table)
-    print(f"record: {write_record('convolution-quick' if quick else 'convolution', rows)}")
+    if not quick:
+        print(f"record: {write_record('convolution', rows)}")
 
 
 def _measure_layer(layer: _Layer, quick: bool) -> Iterator[dict[str, Any]]:

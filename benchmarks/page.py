@@ -5,10 +5,12 @@
 Both pages are of made-up studies shaped like real ones (tests/report), so that nothing has to be trained: 18 stages, 6 depths;
 84 seeds x 2 rates for the first, 20 studies of 48 trials each for the second. Each is opened in a fresh context of headless
 Chromium, from disk, in turn. Opened is: the load event, then two frames drawn. A row's seconds are the median over
-openings; goals: 5 MB and 2 s. Quick: 3 openings instead of 15.
+openings; goals: 5 MB and 2 s. Quick: 3 openings instead of 15, no record.
 """
 
 import argparse
+import importlib.util
+import os
 import shutil
 import sys
 import tempfile
@@ -30,15 +32,16 @@ _DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimation
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="3 openings instead of 15, no record")
+    quick = parser.parse_args().quick
+    openings = 3 if quick else 15
+    chromium = shutil.which("chromium")
+    if chromium is None or importlib.util.find_spec("playwright") is None:
+        print("benchmarks.page needs chromium (.ci/browser installs it) and playwright (make setup does)", file=sys.stderr)
+        return os.EX_UNAVAILABLE
     from playwright.sync_api import sync_playwright
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="3 openings instead of 15")
-    openings = 3 if parser.parse_args().quick else 15
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        print("benchmarks.page needs chromium; .ci/browser installs it", file=sys.stderr)
-        return 2
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         pages = {"one study, 1,008 trials": _one(Path(folder)), "20 studies, 960 trials": _many(Path(folder))}
         browser = driver.chromium.launch(
@@ -56,7 +59,8 @@ def main() -> int:
         span = f"{row['seconds']:.2f} [{row['fastest']:.2f}, {row['slowest']:.2f}]"
         table.add_row(row["page"], f"{row['bytes'] / 1e6:.2f}", span, "met" if met else "missed")
     Console().print(table)
-    print(f"record: {write_record('page-quick' if openings < 15 else 'page', rows)}")
+    if not quick:
+        print(f"record: {write_record('page', rows)}")
     return 0
 
 

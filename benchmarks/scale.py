@@ -5,8 +5,8 @@
 A discrete-event simulation: units come from fteng.jobs.plan.make_units, their order from fteng.jobs.claims.in_order; nodes are
 preempted at a given rate and come back later, a share of preemptions is without notice (work since the last checkpoint is lost),
 and some trials break every time. Reported: makespan against the lower bound (all work / nodes, or the longest unit), wasted work,
-calls to the scheduler and turns at the mutex a minute. What a turn takes is measured on this machine, with real files and the real
-`pull`. Quick: 500 trials, 50 nodes, no record.
+calls to the scheduler and turns at the mutex a minute. What a turn takes, and a look at the standing, is measured on this machine,
+with real files and the real `pull` and `standing`. Quick: 500 trials, 50 nodes, no record.
 """
 
 import argparse
@@ -21,12 +21,13 @@ from typing import NamedTuple
 
 from benchmarks.record import write_record
 from fteng import paths
-from fteng.config import Config, LaunchConfig
+from fteng.config import Config, LaunchConfig, to_dict
 from fteng.jobs.claims import in_order, pull, write_plan
 from fteng.jobs.files import JobFiles
 from fteng.jobs.plan import Unit, make_units
 from fteng.paths import StudyPaths
 from fteng.trials import TrialWork
+from launch.status import standing
 
 _STARTUP = 30.0
 _CHECKPOINT = 60.0
@@ -34,6 +35,7 @@ _AWAY = 600.0
 # Of launch.sweep: one question to the scheduler each.
 _POLL = 10.0
 _REPEATS = 3
+_LOOKS = 5
 
 
 class Night(NamedTuple):
@@ -127,15 +129,17 @@ def simulate(work: list[TrialWork], nodes: int, night: Night, rng: random.Random
     }
 
 
-def turn_seconds(work: list[TrialWork], nodes: int) -> list[float]:
-    """Seconds of `pull` on real files of this machine, with as many units begun as there are nodes."""
+def turn_seconds(work: list[TrialWork], nodes: int) -> tuple[list[float], list[float], int]:
+    """Seconds of `pull` on real files of this machine, with as many units begun as there are nodes; of looks then; units."""
     with tempfile.TemporaryDirectory() as folder:
         here = StudyPaths(Path(folder))
         files = JobFiles(here.launch)
         files.root.mkdir(parents=True)
         rows = [{"id": one.trial} for one in work]
         paths.write_json(here.study, {"trials": rows, "versions": {}, "git": "none"})
-        write_plan(files, work, Config(launch=LaunchConfig(workers=nodes)))
+        config = Config(launch=LaunchConfig(workers=nodes))
+        paths.write_json(files.config, {"config": to_dict(config), "command": ""})
+        plan = write_plan(files, work, config)
         taken, held = [], []
         # Each claim keeps a descriptor open, as each worker would.
         for index in range(min(nodes, 400)):
@@ -144,9 +148,14 @@ def turn_seconds(work: list[TrialWork], nodes: int) -> list[float]:
             taken.append(time.perf_counter() - began)
             if claim is not None:
                 held.append(claim)
+        looks = []
+        for _ in range(_LOOKS):
+            began = time.perf_counter()
+            standing(here.root)
+            looks.append(time.perf_counter() - began)
         for claim in held:
             os.close(claim.handle)
-    return taken
+    return taken, looks, len(plan.units)
 
 
 def main() -> None:
@@ -175,11 +184,15 @@ def main() -> None:
             row[key] = {"median": statistics.median(values), "low": min(values), "high": max(values)}
             print(f"  {key:<28} {statistics.median(values):10.3f}   [{min(values):.3f}, {max(values):.3f}]")
         rows.append(row)
-    taken = turn_seconds(study(trials, random.Random(given.seed)), nodes)
+    taken, looks, units = turn_seconds(study(trials, random.Random(given.seed)), nodes)
     milliseconds = sorted(1000 * one for one in taken)
     middle, worst = statistics.median(milliseconds), milliseconds[int(0.95 * len(milliseconds))]
     rows.append({"turn": "pull on this machine's disk", "n": len(taken), "median_ms": middle, "p95_ms": worst})
     print(f"a turn at the mutex on this machine's disk: median {middle:.2f} ms, 95 % below {worst:.2f} ms, n = {len(taken)}")
+    milliseconds = sorted(1000 * one for one in looks)
+    row = {"look": "standing on this machine's disk", "units": units, "running": len(taken), "n": len(looks)}
+    rows.append(row | {"median_ms": statistics.median(milliseconds), "low_ms": milliseconds[0], "high_ms": milliseconds[-1]})
+    print(f"a look at {units:,} units: median {statistics.median(milliseconds):.0f} ms, n = {len(looks)}")
     if not given.quick:
         print(write_record("scale", rows))
 

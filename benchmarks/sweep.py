@@ -1,13 +1,13 @@
 """A whole sweep: fteng exhaustive, raced, and one trial at a time without cache, against the best PyTorch we could write by hand.
 
-    python -m benchmarks.sweep --torch-python=PYTHON [--quick] [--images=600] [--size=128] [--depths=0,3,6,9,12,15,all]
+    python -m benchmarks.sweep [--torch-python=PYTHON] [--quick] [--images=600] [--size=128] [--depths=0,3,6,9,12,15,all]
 
 EfficientNet-Lite0 with its weights on real scans of digits, four rates, three seeds, the recipe of fteng in both. PYTHON: one with
 torch, see benchmarks/torch_sweep.py. What is measured and what is reckoned: every trial of one form and depth costs the same, so
 PyTorch runs `--repeats` trials a depth, and its sweep is their mean times rates and seeds; fteng's exhaustive sweep runs all
 rates at one seed, and counts three times, which is to its disadvantage where caches are shared by seeds; the race is run whole, and
 its time is from the first line to the report, imports and compilation included (cold: an empty cache of compiled programs; warm: a
-full one). Every fteng study is a process of its own. Quick: 200 images of 48 px, depths 9 and all.
+full one). Every fteng study is a process of its own. Quick: 200 images of 48 px, depths 9 and all, no record.
 """
 
 import argparse
@@ -40,8 +40,8 @@ _SEEDS = (0, 1, 2)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torch-python", required=True, help="a Python with torch")
-    parser.add_argument("--quick", action="store_true", help="200 images of 48 px, depths 9 and all")
+    parser.add_argument("--torch-python", default=sys.executable, metavar="PYTHON", help="one with torch (default: this one)")
+    parser.add_argument("--quick", action="store_true", help="200 images of 48 px, depths 9 and all, no record")
     parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=5)
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--modes", default="eager", help="eager, compile: of torch; compile takes about a minute a depth")
     parser.add_argument("--repeats", type=int, default=2)
     given = parser.parse_args()
+    _check_torch(given.torch_python)
     if given.quick:
         given.images, given.size, given.depths, given.epochs = 200, 48, "9,all", 2
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +58,19 @@ def main() -> None:
     for row in rows:
         table.add_row(row["what"], f"{row['value']:,.2f}", row["unit"], str(row["n"]), row["goal"])
     Console().print(table)
-    print(f"record: {write_record('sweep-quick' if given.quick else 'sweep', rows)}")
+    if not given.quick:
+        print(f"record: {write_record('sweep', rows)}")
+
+
+def _check_torch(python: str) -> None:
+    """Before fteng's own studies, which would be for nothing."""
+    try:
+        missing = subprocess.run([python, "-c", "import torch"], capture_output=True, check=False).returncode != 0
+    except OSError:
+        missing = True
+    if missing:
+        print(f"{python} has no torch: pip install 'fteng[bench]', or name another by --torch-python", file=sys.stderr)
+        sys.exit(os.EX_UNAVAILABLE)
 
 
 def _measure(folder: Path, given: argparse.Namespace) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ class DataConfig:
     limit: int = _key(0, "use at most so many images, stratified by class (0: all)", low=0)
     merge: tuple[str, ...] = _key((), "classes to merge, as `new=old1+old2`, for example `defect=local+global`")
     val_fraction: float = _key(0.2, "share of the images that chooses (depth, rate, strength)", low=0.01, high=0.9)
-    test_fraction: float = _key(0.3, "share of the images that is looked at once, at the end", low=0.01, high=0.9)
+    test_fraction: float = _key(0.3, "share of the images that take part in no choice", low=0.01, high=0.9)
     split_by: str = _key(
         "group",
         "what a split never parts; `image` lets groups leak across it: only to see how much that flatters",
@@ -206,6 +206,11 @@ class JudgeConfig:
     margin: float = _key(0.02, "a shallower tuning may be this much worse than the best and still be `not worse`", low=0, high=0.5)
     confidence: float = _key(0.95, "level of all intervals", low=0.5, high=0.999)
     resamples: int = _key(2000, "bootstrap resamples", low=100)
+    gradient_images: int = _key(
+        0,
+        "training images whose gradient is taken before the sweep, for the score RGN (0: none; its program compiles for a while)",
+        low=0,
+    )
     pictures: bool = _key(
         True,
         "up to 24 training and 12 test images stand, small, in record and page; false where they must not leave the house",

@@ -125,7 +125,7 @@ def _run(config: schema.Config, workdir: Path, command: str) -> int:
     except Interrupted as stopped:
         reporter.stop()
         if distributed.is_main():
-            print(f"fteng: stopped, saved {stopped}; the same command goes on from there", file=sys.stderr)
+            print(f"fteng: stopped, {stopped}; the same command goes on from there", file=sys.stderr)
         return STOPPED
     except BaseException:
         reporter.stop()

@@ -46,7 +46,7 @@ def read_model(workdir: Path, name: str = "") -> Model:
     study = StudyPaths(workdir)
     if not study.study.exists():
         raise UserError(f"{workdir} holds no study.json; give the --workdir of a study")
-    record = paths.read_json(study.study)
+    record = _read(study.study, {"config", "weights", "dataset", "trials"})
     config = from_dict(record["config"])
     backbone, weights = load(config.backbone)
     if weights.digest != record["weights"]["sha256"]:
@@ -93,11 +93,23 @@ def _trained(study: StudyPaths, pretrained: Pretrained, result: Mapping[str, Any
 
 def _recommended(study: StudyPaths) -> str:
     kept = study.report / "summary.json"
-    choice = paths.read_json(kept)["recommendation"] if kept.exists() else None
-    if choice is None:
+    try:
+        summary: Any = paths.read_json(kept) if kept.exists() else {"recommendation": None}
+        choice = summary["recommendation"]
+        row = None if choice is None else summary["depth_curve"][choice["row"]]
+        name = "" if row is None else row["trials"][0] if row["trials"] else f"probe:{row['tap']}"
+    except (UserError, KeyError, IndexError, TypeError):
+        raise UserError(f"{kept} is damaged; make it anew: python -m fteng.report {study.root}") from None
+    if not name:
         raise UserError(f"{study.root} recommends nothing yet; finish the study, or name a trial (a folder of {study.trials})")
-    row = paths.read_json(kept)["depth_curve"][choice["row"]]
-    return row["trials"][0] if row["trials"] else f"probe:{row['tap']}"
+    return name
+
+
+def _read(path: Path, names: set[str]) -> dict[str, Any]:
+    value = paths.read_json(path)
+    if not isinstance(value, dict) or not value.keys() >= names:
+        raise UserError(f"{path} is damaged; put it back, or run the study's command again in an empty folder")
+    return value
 
 
 def _result(study: StudyPaths, record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -109,7 +121,7 @@ def _result(study: StudyPaths, record: Mapping[str, Any], name: str) -> Mapping[
     where = study.trial(found[0])
     if not where.result.exists():
         raise UserError(f"trial {found[0]} has not finished; run the study to its end")
-    result = paths.read_json(where.result)
+    result = _read(where.result, {"status", "note"})
     if result["status"] != "done":
         raise UserError(f"trial {found[0]} {result['status']} ({result['note']}); name another")
     return result

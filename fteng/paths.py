@@ -43,6 +43,11 @@ class TrialPaths(NamedTuple):
         return self.root / "checkpoints" / "running"
 
     @property
+    def parent(self) -> Path:
+        """Of a clone: Orbax's checkpoint that it starts from, its parent's."""
+        return self.root / "parent"
+
+    @property
     def final(self) -> Path:
         """Orbax's checkpoint of a trial that has ended: what trained, and the statistics that followed it."""
         return self.root / "checkpoints" / "final"

@@ -18,6 +18,8 @@ from fteng.config import Config
 STOPPED = 128 + signal.SIGTERM
 # What a worker ends with whose name another process has: not a failure, ask again later (EX_TEMPFAIL of sysexits.h).
 BUSY = 75
+# Environment variable: how many workers of a launcher share the memory of this machine.
+WORKERS_HERE = "FTENG_WORKERS_HERE"
 # A disk that is full or read-only: the user can mend it, and nothing is lost.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -47,7 +49,8 @@ def stop_on_signal() -> Callable[[], bool]:
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not asked:
-            print("fteng: asked to stop; saving (Ctrl-C again leaves at once)", file=sys.stderr)
+            # Not print: the signal may have come in the midst of another one.
+            os.write(2, b"fteng: asked to stop; saving (Ctrl-C again leaves at once)\n")
         asked = True
 
     signal.signal(signal.SIGTERM, handler)

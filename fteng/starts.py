@@ -2,7 +2,7 @@
 
 import dataclasses
 import zipfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,9 +37,16 @@ class Pretrained(NamedTuple):
 
 
 def prepare_start(
-    name: str, taps: Collection[str], pretrained: Pretrained, dataset: Dataset, feed: Feed, study: StudyPaths
+    name: str,
+    taps: Collection[str],
+    pretrained: Pretrained,
+    dataset: Dataset,
+    feed: Feed,
+    study: StudyPaths,
+    on_images: Callable[[int], None],
 ) -> None:
     """Keep on disk what `read_start` reads, if it is not there: adapted statistics, and the heads of `taps` on the features.
+    on_images(k): k more are through a pass.
 
     Of the pretrained network the probes have already done so.
     """
@@ -52,8 +59,8 @@ def prepare_start(
     # A sweep that was made longer asks for more taps; those there were come out the same again.
     taps = [stage for stage in pretrained.backbone.stages if stage in done | set(taps)]
     size = pretrained.config.train.batch_size
-    weights = adapt(pretrained.backbone, _weights(name, pretrained), dataset, feed, size)
-    features = extract(pretrained.backbone, weights, dataset, feed, size, lambda _: None)
+    weights = adapt(pretrained.backbone, _weights(name, pretrained), dataset, feed, size, on_images)
+    features = extract(pretrained.backbone, weights, dataset, feed, size, on_images)
     arrays: dict[str, Any] = {f"stats/{index}": leaf for index, leaf in enumerate(jax.tree.leaves(weights.stats))}
     for tap in taps:
         found = fit_probe(features.taps[pretrained.backbone.stages.index(tap)], dataset)

@@ -1,17 +1,19 @@
 """A whole study, in the order of its life: weights, data, probes, trials, report. What is finished on disk is not done again."""
 
+import dataclasses
 import shutil
 import tempfile
 import time
 import zlib
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fteng import distributed, paths, record
+from fteng import distributed, paths, record, steer
 from fteng.analysis.bootstrap import group_weights
 from fteng.analysis.recommend import Candidate
 from fteng.backbones.flops import StageFlops
@@ -42,7 +44,7 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
     ground = _lay(config, study, command, reporter, clock)
     pending = _pending(ground, study, reporter)
     probed = distributed.agree((study.probes / "result.json").exists())
-    if probed and not pending:
+    if probed and not pending and not _added(ground, study, reporter)[1]:
         shutil.rmtree(study.prefix, ignore_errors=True)
         return
     _say_left_out(ground.dataset, reporter)
@@ -57,8 +59,15 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
     try:
         if pending:
             _run_trials(ground, study, feed, flops, pending, reporter, should_stop, clock, kept)
-            # Nobody asks for them again.
-            shutil.rmtree(study.prefix, ignore_errors=True)
+        # What was asked for beside the config, also meanwhile.
+        while (found := _added(ground, study, reporter))[1]:
+            wider, wanted = found
+            if distributed.is_main():
+                _write_study(ground, wider, study, command)
+            reporter.say(f"added to the study: {', '.join(spec.id for spec in wanted)}")
+            _run_trials(wider, study, feed, flops_of(wider, wanted), wanted, reporter, should_stop, clock, kept)
+        # Nobody asks for them again.
+        shutil.rmtree(study.prefix, ignore_errors=True)
     finally:
         if distributed.is_main():
             record.append_run(study, clock.seconds, kept)
@@ -72,7 +81,7 @@ def run_survey(
     Raises what `run` raises.
     """
     clock = _Clock()
-    ground = _lay(config, study, command, reporter, clock)
+    ground = _in_parts(_lay(config, study, command, reporter, clock), study)
     _say_left_out(ground.dataset, reporter)
     feed, flops = _feed(ground), flops_of(ground, ground.specs)
     if not distributed.agree((study.probes / "result.json").exists()):
@@ -94,7 +103,7 @@ def make_parts(
 
     Both raise what `run` raises.
     """
-    ground = lay_ground(config, reporter)
+    ground = _in_parts(lay_ground(config, reporter), study)
     record.check_study(study, ground.config, _described(ground))
     feed, flops = _feed(ground), flops_of(ground, ground.specs)
 
@@ -123,8 +132,9 @@ def _lay(config: Config, study: StudyPaths, command: str, reporter: Reporter, cl
     """The ground, and the first files."""
     with clock.phase("data"), distributed.main_first():
         ground = lay_ground(config, reporter)
+    wider = _widened(ground, study)
     if distributed.is_main():
-        record.write_study(study, ground.config, _described(ground), command)
+        _write_study(ground, wider, study, command)
         _write_images(ground.dataset, study)
     return ground
 
@@ -147,6 +157,36 @@ def _survey(
     distributed.wait()
 
 
+def _write_study(ground: Ground, wider: Ground, study: StudyPaths, command: str) -> None:
+    """study.json. wider: with the trials that were added."""
+    asked = {spec.id for spec in ground.specs}
+    described = _described(wider) | {"added": [spec.id for spec in wider.specs if spec.id not in asked]}
+    record.write_study(study, ground.config, described, command)
+
+
+def _widened(ground: Ground, study: StudyPaths) -> Ground:
+    """With the trials that were asked for beside the config. No race: those it has decided on would not be the same."""
+    asked = steer.Steering(*distributed.agree(steer.read(study) if distributed.is_main() else None))
+    sweep = dataclasses.replace(ground.config.sweep, search="exhaustive")
+    specs = (*ground.specs, *steer.added(ground.specs, asked))
+    return ground._replace(config=dataclasses.replace(ground.config, sweep=sweep), specs=specs)
+
+
+def _in_parts(ground: Ground, study: StudyPaths) -> Ground:
+    """A race is one part; what is added to it waits for python -m fteng.main."""
+    return ground if ground.config.sweep.search == "race" else _widened(ground, study)
+
+
+def _added(ground: Ground, study: StudyPaths, reporter: Reporter) -> tuple[Ground, list[TrialSpec]]:
+    """(`_widened`, those of its trials that were asked for and are yet to run)."""
+    wider = _widened(ground, study)
+    mine = {spec.id for spec in wider.specs} - {spec.id for spec in ground.specs}
+    if ground.config.sweep.search != "race":
+        # Also those that were stopped, and are to go on.
+        mine |= {spec.id for spec in ground.specs}
+    return wider, _pending(wider, study, reporter, mine)
+
+
 def _pending(ground: Ground, study: StudyPaths, reporter: Reporter, among: Container[str] | None = None) -> list[TrialSpec]:
     """`_unfinished`, as the first process finds it."""
     found = [spec.id for spec in _unfinished(ground, study, reporter, among)] if distributed.is_main() else []
@@ -162,14 +202,15 @@ def _unfinished(ground: Ground, study: StudyPaths, reporter: Reporter, among: Co
     racing = ground.config.sweep.search == "race"
     if racing and is_over(study, ground.specs, _settings(ground)):
         return []
-    pending = []
+    pending, stopped = [], steer.read(study).stopped
     for spec in ground.specs:
         if among is not None and spec.id not in among:
             continue
         where = study.trial(spec.id)
         result = _result(where, reporter)
         if result is None or result["status"] == "stopped":
-            pending.append(spec)
+            if spec.id not in stopped:
+                pending.append(spec)
         elif where.running.exists():
             # A kill after the result and before the clean-up leaves these behind.
             shutil.rmtree(where.running)
@@ -262,7 +303,15 @@ def _run_trials(
 def make_site(ground: Ground, study: StudyPaths, feed: Feed, reporter: Reporter, should_stop: Callable[[], bool]) -> Site:
     """Where the trials of this study run."""
     provenance = record.versions() | {"git": record.git_revision()}
-    bench = Bench(ground.dataset, ground.config.train, should_stop, count_compilations(), provenance, reporter.say, feed.mesh)
+    racing = ground.config.sweep.search == "race"
+
+    def halted() -> list[str]:
+        # A race needs all of its trials.
+        return [] if racing else distributed.agree(list(steer.read(study).stopped) if distributed.is_main() else [])
+
+    recipe = ground.config.train
+    beat = partial(reporter.advance, 0.0)
+    bench = Bench(ground.dataset, recipe, should_stop, count_compilations(), provenance, reporter.say, feed.mesh, halted, beat)
     return Site(ground.config, ground.backbone, ground.weights, ground.dataset, feed, study, reporter, bench)
 
 

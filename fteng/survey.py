@@ -11,6 +11,7 @@ from fteng.ground import Ground
 from fteng.paths import StudyPaths
 from fteng.probe import logistic, probe
 from fteng.probe.features import Features, extract
+from fteng.probe.gradient import gradient_to_weight
 from fteng.probe.profile import profile
 from fteng.progress import Reporter
 from fteng.race.decide import deciding_metric
@@ -41,7 +42,7 @@ def survey(
     def on_images(count: int) -> None:
         reporter.advance(count)
         if should_stop():
-            raise Interrupted("nothing: the probes, which start anew,")
+            raise Interrupted("in the midst of the probes' pass, which begins anew")
 
     began = time.perf_counter()
     features = extract(ground.backbone, ground.weights, ground.dataset, feed, size, on_images)
@@ -60,12 +61,23 @@ def survey(
         rows.append(probe.record(stage, index, found, sum(flops[: index + 1]), seconds + share * pass_seconds))
         reporter.advance(1, stage)
     paths.write_by(study.probes / "heads.npz", lambda path: np.savez(path, **heads))
-    paths.write_json(study.probes / "similarity.json", _similarity(ground, features, rows))
+    last = {name: heads[f"{ground.backbone.stages[-1]}/{name}"] for name in ("kernel", "bias")}
+    ratios = _gradients(ground, feed, last, size)
+    paths.write_json(study.probes / "similarity.json", _similarity(ground, features, rows, ratios))
     rows_of_profile = profile(ground.backbone.stages, ground.source, features.moments)
     paths.write_json(study.probes / "result.json", {"probes": rows, "profile": rows_of_profile})
 
 
-def _similarity(ground: Ground, features: Features, probes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _gradients(ground: Ground, feed: Feed, head: dict[str, np.ndarray], size: int) -> list[float] | None:
+    images = ground.config.judge.gradient_images
+    if not images:
+        return None
+    return gradient_to_weight(ground.backbone, ground.weights, head, ground.dataset, feed, images, size)
+
+
+def _similarity(
+    ground: Ground, features: Features, probes: Sequence[dict[str, Any]], ratios: Sequence[float] | None
+) -> dict[str, Any]:
     """What can be said before the sweep, from what the pass has left."""
     dataset, classes = ground.dataset, ground.dataset.classes
     where = "inputs" if ground.source.kind == "batch_norm" else "outputs"
@@ -81,4 +93,4 @@ def _similarity(ground: Ground, features: Features, probes: Sequence[dict[str, A
     def fit(values: np.ndarray, labels: np.ndarray) -> logistic.Solution:
         return logistic.fit(values, labels, len(classes), probe.STRENGTHS)
 
-    return assess(study, source, logits, None, fit)
+    return assess(study, source, logits, ratios, fit)

@@ -17,13 +17,15 @@ class Variant(NamedTuple):
     """How a plan is trained where the sweep tries more than one way; the words of each field are those of the config.
 
     init: what the stages start from, `pretrained`, or a control: `random`, `mean_var`; batch_norm: keep, adapt, batch, batch_all;
-    layer_decay: factor on the rate a stage away from the head; unfreezing: at_once, gradual.
+    layer_decay: factor on the rate a stage away from the head; unfreezing: at_once, gradual; parent: `ID@STEP` of the trial whose
+    weights what trains starts from, empty for those of the start.
     """
 
     init: str = "pretrained"
     batch_norm: str = "keep"
     layer_decay: float = 1.0
     unfreezing: str = "at_once"
+    parent: str = ""
 
     @property
     def start(self) -> str:
@@ -43,6 +45,7 @@ class Variant(NamedTuple):
             batch_norm.get(self.batch_norm, ""),
             f"layer decay {self.layer_decay:g}" if self.layer_decay != 1 else "",
             "gradual unfreezing" if self.unfreezing == "gradual" else "",
+            "continued from {} at step {}".format(*self.parent.split("@")) if self.parent else "",
         )
         return ", ".join(word for word in words if word)
 
@@ -59,11 +62,13 @@ class TrialSpec(NamedTuple):
     @property
     def id(self) -> str:
         """A readable head and a digest of the whole content: equal content, equal id, on any machine."""
+        # A trial without a parent is the one it was before there were any.
+        variant = {name: value for name, value in self.variant._asdict().items() if name != "parent" or value}
         content = {
             "tap": self.plan.tap,
             "trains": list(self.plan.trainable_stages),
             "leaves": self.plan.leaves,
-            "variant": self.variant._asdict(),
+            "variant": variant,
             "learning_rate": self.learning_rate,
             "seed": self.seed,
             "context": dict(self.context),
@@ -72,6 +77,7 @@ class TrialSpec(NamedTuple):
         head = "set" if depth is None else f"depth{depth}"
         ways = (self.variant.init, self.variant.batch_norm, self.variant.unfreezing)
         head += "".join(f"-{way}" for way in ways if way not in ("pretrained", "keep", "at_once"))
+        head += "-clone" * bool(self.variant.parent)
         return f"{head}-rate{self.learning_rate:g}-seed{self.seed}-{paths.digest(content)[:10]}"
 
     def record(self) -> dict[str, Any]:

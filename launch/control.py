@@ -5,13 +5,11 @@ from pathlib import Path
 from rich.console import Console
 
 from fteng import paths
-from fteng.config import from_dict
-from fteng.errors import UserError
 from fteng.jobs import claims
 from fteng.jobs.files import JobFiles
 from fteng.paths import StudyPaths
 from launch import slurm
-from launch.status import standing, table
+from launch.status import laid_out, living, standing, table
 
 
 def status(workdir: Path) -> int:
@@ -19,38 +17,32 @@ def status(workdir: Path) -> int:
     now = standing(workdir)
     console = Console()
     console.print(table(now))
-    for job in _jobs(workdir):
+    cluster = _cluster(workdir)
+    for job in cluster.alive() if cluster else ():
         console.print(f"job {job.number} ({job.part}): {job.state.lower()}, {job.reason}", highlight=False)
     return 0
 
 
-def _jobs(workdir: Path) -> list[slurm.Job]:
-    """What a scheduler knows of it; nothing where there is none."""
+def _cluster(workdir: Path) -> slurm.Slurm | None:
+    """None: there is no SLURM on this machine, or it was never asked to run this study."""
     files = JobFiles(StudyPaths(workdir).launch)
-    try:
-        return slurm.Slurm(workdir, from_dict(paths.read_json(files.config)["config"]).launch).alive()
-    except UserError:
-        return []
+    if slurm.missing() or not files.submitting.exists():
+        return None
+    return slurm.Slurm(workdir, claims.submitted(files)[0].launch)
 
 
 def cancel(workdir: Path) -> int:
     """Everybody saves and stops; the launch command goes on from there."""
-    now = standing(workdir)
-    files = JobFiles(StudyPaths(workdir).launch)
+    files = laid_out(workdir)
     paths.write_text(files.cancelled, "")
-    jobs = _jobs(workdir)
-    if jobs:
-        slurm.Slurm(workdir, from_dict(paths.read_json(files.config)["config"]).launch).cancel()
-    print(
-        f"{len(now.workers)} workers will save and stop at their next step; {len(jobs)} jobs cancelled; the launch command goes on"
-    )
+    workers, cluster = living(files), _cluster(workdir)
+    jobs = cluster.cancel() if cluster else []
+    print(f"{len(workers)} workers will save and stop at their next step; {len(jobs)} jobs cancelled; the launch command goes on")
     return 0
 
 
 def retry(workdir: Path) -> int:
     """What was given up is waiting again."""
-    standing(workdir)
-    study = StudyPaths(workdir)
-    again = claims.retry(JobFiles(study.launch), study)
+    again = claims.retry(laid_out(workdir), StudyPaths(workdir))
     print(f"{len(again)} to be tried again: {', '.join(again)}; run the launch command" if again else "nothing has failed")
     return 0

@@ -38,35 +38,33 @@ class Slurm:
     """The jobs of one work directory. Raises UserError where there is no SLURM."""
 
     def __init__(self, workdir: Path, resources: LaunchConfig) -> None:
-        missing = [tool for tool in ("sbatch", "squeue", "scancel", "scontrol") if shutil.which(tool) is None]
-        if missing:
-            raise UserError(f"--executor=slurm: no {missing[0]} on this machine; run it on a login node, or take --executor=local")
+        if tools := missing():
+            raise UserError(f"--executor=slurm: no {tools[0]} on this machine; run it on a login node, or take --executor=local")
         self._workdir, self._resources = workdir.absolute(), resources
         self._files = JobFiles(StudyPaths(self._workdir).launch)
         # From any login node the same.
         self._name = f"fteng-{paths.digest(str(self._workdir.resolve()))[:10]}"
 
     def submit(self, workers: int, *, surveyed: bool) -> list[str]:
-        """What is still to do, as one chain: all of it or nothing. Returns the jobs' numbers; none where some are alive already.
+        """What is still to do, as one chain: all of it or nothing. Returns the jobs' numbers, the survey's first; none where some
+        are alive already.
 
         Raises UserError with what sbatch says.
         """
-        lock = take(self._files.root / "submit.lock")
-        if lock is None:
-            raise UserError(
-                f"another launcher is submitting {self._workdir} at this moment; python -m launch.sweep status shows it"
-            )
+        # Another launcher may be submitting: it is waited for, and then watched.
+        lock = take(self._files.submitting, wait=True)
+        assert lock is not None, "waiting takes it"
         try:
             if self.alive():
                 return []
             chain = self.chain(workers, surveyed=surveyed)
-            for _, options in chain:
-                self._sbatch([*options, "--test-only"])
+            for part, options in chain:
+                self._sbatch(part, [*options, "--test-only"])
             self._files.logs.mkdir(parents=True, exist_ok=True)
             numbers: dict[str, list[str]] = {part: [] for part in PARTS}
             for part, options in chain:
                 try:
-                    numbers[part].append(self._sbatch([*options, *_after(part, numbers)]))
+                    numbers[part].append(self._sbatch(part, [*options, *_after(part, numbers)]))
                 except UserError:
                     subprocess.run(["scancel", "--quiet", *(one for some in numbers.values() for one in some)], check=False)
                     raise
@@ -80,6 +78,15 @@ class Slurm:
         arrays = [f"--array=0-{min(size, workers - first) - 1}" for first in range(0, workers, size)]
         survey = [] if surveyed else [("survey", self._options("survey"))]
         return [*survey, *(("work", [*self._options("work"), array]) for array in arrays), ("report", self._options("report"))]
+
+    def commands(self, workers: int, *, surveyed: bool) -> list[list[str]]:
+        """The chain as one may type it; SURVEY, WORK0, ... stand for the numbers that sbatch answers with."""
+        names: dict[str, list[str]] = {part: [] for part in PARTS}
+        found = []
+        for part, options in self.chain(workers, surveyed=surveyed):
+            found.append(["sbatch", *options, *_after(part, names), *self.script(part)])
+            names[part].append(f"WORK{len(names[part])}" if part == "work" else part.upper())
+        return found
 
     def script(self, part: str) -> list[str]:
         """What sbatch gets after its options."""
@@ -102,9 +109,8 @@ class Slurm:
         }
         return [f"{name}={value}" for name, value in chosen.items() if value]
 
-    def _sbatch(self, options: Sequence[str]) -> str:
+    def _sbatch(self, part: str, options: Sequence[str]) -> str:
         """The job's number. Raises UserError with what sbatch says."""
-        part = next(option for option in options if option.startswith("--job-name=")).rpartition("-")[2]
         command = ["sbatch", "--parsable", *options, *self.script(part)]
         asked = subprocess.run(command, capture_output=True, text=True, check=False, cwd=_SCRIPT.parent.parent)
         if asked.returncode:
@@ -123,24 +129,36 @@ class Slurm:
             check=False,
         )
         if asked.returncode:
-            raise UserError(f"squeue fails: {asked.stderr.strip().splitlines()[0]}; is the scheduler up?")
+            said = asked.stderr.strip().splitlines() or [f"status {asked.returncode}"]
+            raise UserError(f"squeue fails: {said[0]}; is the scheduler up?")
         rows = (line.split("|", 3) for line in asked.stdout.splitlines() if line.count("|") >= 3)
         return [Job(number, name.rpartition("-")[2], state, reason) for number, name, state, reason in rows]
 
-    def cancel(self) -> int:
-        """All of them; how many there were."""
-        numbers = [job.number for job in self.alive()]
-        if numbers:
-            subprocess.run(["scancel", *numbers], check=False)
-        return len(numbers)
+    def cancel(self) -> list[Job]:
+        """All of them; those that there were."""
+        jobs = self.alive()
+        if jobs:
+            subprocess.run(["scancel", *(job.number for job in jobs)], check=False)
+        return jobs
 
-    def last_words(self) -> str:
-        """The last line of ours in the newest logs: why a job ended; empty: none."""
-        for log in sorted(self._files.logs.glob(f"{self._name}-*.log"), key=lambda log: -log.stat().st_mtime):
+    def exit_status(self, number: str) -> int | None:
+        """What a job has ended with; None: it has not, or the scheduler has forgotten it, as it does after minutes."""
+        asked = subprocess.run(["scontrol", "-o", "show", "job", number], capture_output=True, text=True, check=False)
+        found = re.search(r"JobState=(?:COMPLETED|FAILED)\b.* ExitCode=(\d+):", asked.stdout)
+        return int(found[1]) if found else None
+
+    def last_words(self, part: str = "*") -> str:
+        """The last line of ours in the newest logs (of a part): why a job ended; empty: none."""
+        for log in sorted(self._files.logs.glob(f"{self._name}-{part}-*.log"), key=lambda log: -log.stat().st_mtime):
             said = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.startswith("fteng: ")]
             if said:
                 return f"{said[-1]} ({log})"
         return ""
+
+
+def missing() -> list[str]:
+    """Commands of SLURM that this machine lacks; none: it is there."""
+    return [tool for tool in ("sbatch", "squeue", "scancel", "scontrol") if shutil.which(tool) is None]
 
 
 def max_array() -> int:

@@ -1,16 +1,15 @@
 """How far a study in parts is, from its files alone: works from any machine that sees the work directory."""
 
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from fteng import paths
+from fteng import paths, steer
 from fteng.errors import UserError
-from fteng.jobs.claims import Plan, history, read_plan, turns, unfinished
-from fteng.jobs.files import JobFiles, decide, is_held
+from fteng.jobs.claims import Plan, history, is_surveyed, read_plan, submitted, turns, unfinished
+from fteng.jobs.files import JobFiles, decide, is_held, read_record
 from fteng.jobs.plan import Unit
 from fteng.paths import StudyPaths
 
@@ -28,12 +27,11 @@ class Row(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """surveyed: units are planned; rows: one a unit; workers: beats of those that live; reported: a page of all of it stands."""
+    """surveyed: the units of the config as it is are planned; rows: one a unit; workers: beats of those that live."""
 
     surveyed: bool
     rows: tuple[Row, ...]
     workers: tuple[dict[str, Any], ...]
-    reported: bool
 
     @property
     def counts(self) -> Counter[str]:
@@ -56,27 +54,66 @@ class Standing(NamedTuple):
         return f"{trials - self.left} of {trials} trials ended; units: {counts}; {len(self.workers)} workers"
 
 
-def standing(workdir: Path) -> Standing:
+def laid_out(workdir: Path) -> JobFiles:
     """Raises UserError where no study in parts is laid out."""
-    study = StudyPaths(workdir)
-    files = JobFiles(study.launch)
+    files = JobFiles(StudyPaths(workdir).launch)
     if not files.config.exists():
         raise UserError(
             f"{workdir} holds no study in parts; start one with python -m launch.sweep --config=... --workdir={workdir}"
         )
-    beats = []
-    for file in sorted(files.root.glob("workers/*.json")):
-        if is_held(files.slot(file.stem)):
-            beats.append({**paths.read_json(file), "age": time.time() - file.stat().st_mtime})
-    if not files.surveyed.exists() or not study.study.exists():
-        return Standing(False, (), tuple(beats), False)
-    plan, now = read_plan(files), turns(files)
+    return files
+
+
+def living(files: JobFiles) -> tuple[dict[str, Any], ...]:
+    """The last beat of every worker that lives."""
+    held = (file for file in sorted(files.root.glob("workers/*.json")) if is_held(files.slot(file.stem)))
+    return tuple(read_record(file, "worker", "unit", "phase", "share", "note") for file in held)
+
+
+def standing(workdir: Path) -> Standing:
+    """Raises UserError where no study in parts is laid out, or a file of it is damaged."""
+    study, files = StudyPaths(workdir), laid_out(workdir)
+    beats = living(files)
+    if not is_surveyed(files, submitted(files)[0]) or not study.study.exists():
+        return Standing(False, (), beats)
+    # Once, since others wait for it; who only looks must not be taken for who holds a unit.
+    with decide(files):
+        plan, now = read_plan(files), turns(files)
+        held = {unit.name for unit in plan.units if now.get(unit.name) == "begun" and is_held(files.held(unit.name))}
     of = {beat["unit"]: beat for beat in beats}
-    rows = tuple(_row(files, study, plan, unit, now.get(unit.name, ""), of) for unit in plan.units)
-    return Standing(True, rows, tuple(beats), (study.report / "index.html").exists())
+    # What nobody has come near is told by two listings, for thousands of units, not by files of each.
+    touched = {path.stem for path in files.root.glob("units/*.jsonl")}
+    touched_trials = {path.name for path in study.trials.glob("*")} | set(steer.read(study).stopped)
+    rows = []
+    for unit in plan.units:
+        if unit.name in now or unit.name in touched or not touched_trials.isdisjoint(unit.trials):
+            rows.append(_row(files, study, plan, unit, now.get(unit.name, ""), of, held=unit.name in held))
+        else:
+            rows.append(Row(unit, "waiting", len(unit.trials), 0, "", ""))
+    return Standing(True, tuple(rows), beats)
 
 
-def _row(files: JobFiles, study: StudyPaths, plan: Plan, unit: Unit, turn: str, beats: dict[str, dict[str, Any]]) -> Row:
+def is_reported(workdir: Path) -> bool:
+    """Whether a page stands that is of all the results there are, and of this config."""
+    study = StudyPaths(workdir)
+    page, kept = study.report / "index.html", study.report / "summary.json"
+    if not page.exists() or not kept.exists() or not study.study.exists():
+        return False
+    results = [study.probes / "result.json", *study.trials.glob("*/result.json"), *study.root.glob(study.race.name)]
+    written = page.stat().st_mtime_ns
+    if any(path.exists() and path.stat().st_mtime_ns > written for path in results):
+        return False
+    try:
+        shown, record = paths.read_json(kept), paths.read_json(study.study)
+        return shown["run"]["config"] == record["config"] and len(shown["trials"]) == len(record["trials"])
+    except (UserError, KeyError, TypeError):
+        # Damaged: it is made again.
+        return False
+
+
+def _row(
+    files: JobFiles, study: StudyPaths, plan: Plan, unit: Unit, turn: str, beats: dict[str, dict[str, Any]], *, held: bool
+) -> Row:
     if turn == "done":
         return Row(unit, "done", 0, 0, "", "")
     events = history(files, unit.name)
@@ -85,8 +122,6 @@ def _row(files: JobFiles, study: StudyPaths, plan: Plan, unit: Unit, turn: str, 
     if turn == "failed":
         return Row(unit, "failed", len(unit.trials) * plan.race, tries, last["worker"], f"{unit.trials[0]}: {last['why']}")
     left = len(unfinished(files, study, plan, unit))
-    with decide(files):
-        held = is_held(files.held(unit.name)) if turn == "begun" else False
     if held:
         beat = beats.get(unit.name)
         where = f"{beat['phase']} {beat['share']:.0%} {beat['note']}" if beat else "starting"

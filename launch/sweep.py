@@ -13,59 +13,68 @@ the same command goes on; several launchers on one work directory share the work
   --executor=slurm  a job for the survey, an array of workers, a job for the report (config.launch: partition, time, gpus, ...)
   --dry_run         print units, predicted seconds and jobs; submit and write nothing
   --detach          slurm: submit and leave; `status` shows how far it is
+
+Exit status: 0 done; 1 it went wrong; 2 the user can mend it, one line says how; 143 stopped or cancelled, everything saved: the
+same command goes on.
 """
 
 import argparse
 import dataclasses
+import errno
 import json
+import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 
 from fteng import main as study_main
-from fteng import paths, record
-from fteng.config import Config, from_dict, to_dict
+from fteng import paths, record, steer
+from fteng.config import Config, every_key, to_dict
 from fteng.errors import UserError
 from fteng.jobs import claims
-from fteng.jobs.files import JobFiles, check_file_system, is_held
-from fteng.jobs.plan import make_units
+from fteng.jobs.files import JobFiles, check_file_system, is_held, take
 from fteng.paths import StudyPaths
-from fteng.process import STOPPED
+from fteng.process import DISK_ERRORS, STOPPED
 from fteng.trials import TrialWork
 from launch import control, local, slurm
-from launch.status import standing
+from launch.status import is_reported, standing
 from launch.watch import Watch
 
 _COMMANDS = {"status": control.status, "cancel": control.cancel, "retry": control.retry}
 # Between two questions to a scheduler that others ask too.
 _SECONDS_BETWEEN_POLLS = 10.0
+# Questions in a row that it may leave without an answer, as while it is started anew.
+_SILENCES = 30
 # Chains of jobs that ended without a single trial more, until the launcher gives up.
 _ROUNDS = 2
 _SLURM_WORKERS = 4
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit status: 0 done, 1 it went wrong, 2 the user can mend it (one line says what), 143 stopped with everything saved."""
+    """Exit status, see above."""
     if not arguments or {"--help", "-h"} & set(arguments):
-        print(__doc__)
+        print(_help())
         return 0
-    parser = argparse.ArgumentParser(prog="python -m launch.sweep", add_help=False, allow_abbrev=False)
+    parser = _Parser(prog="python -m launch.sweep", add_help=False, allow_abbrev=False)
     parser.add_argument("--workdir", type=Path)
     parser.add_argument("--executor", choices=("debug", "local", "slurm"), default="local")
     parser.add_argument("--dry_run", action="store_true")
     parser.add_argument("--detach", action="store_true")
     asked = arguments[0] if arguments[0] in _COMMANDS else ""
-    given, rest = parser.parse_known_args(arguments[bool(asked) :])
+    where = "the work directory"
     try:
+        given, rest = parser.parse_known_args(arguments[bool(asked) :])
         if given.workdir is None:
             raise UserError("--workdir is missing; give the folder of the study, for example --workdir=runs/demo")
-        workdir = given.workdir.expanduser()
+        workdir = where = given.workdir.expanduser()
         if asked:
             if rest:
                 raise UserError(f"unexpected argument {rest[0]!r}; {asked} takes --workdir alone")
@@ -80,6 +89,12 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(f"fteng: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in (*DISK_ERRORS, errno.EACCES, errno.EPERM):
+            raise
+        advice = "what is there is kept: see that this can be written, run the same command again"
+        print(f"fteng: {error.strerror} ({error.filename or where}); {advice}", file=sys.stderr)
+        return 2
     except local.Ended as ended:
         print(ended, file=sys.stderr)
         return ended.status
@@ -88,36 +103,81 @@ def main(arguments: Sequence[str]) -> int:
         return 128 + signal.SIGINT
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see python -m launch.sweep --help")
+
+
+def _help() -> str:
+    keys = (key for key in every_key() if key.name.startswith("launch."))
+    lines = [f"  {key.name:<22} {key.field.metadata['help']} [default: {key.field.default!r}]" for key in keys]
+    return "\n".join(
+        [str(__doc__), "Keys of config.launch, as --config.KEY=VALUE (all others: python -m fteng.main --help):", *lines]
+    )
+
+
 def _run(config: Config, workdir: Path, executor: str, command: str, *, detach: bool) -> int:
     files = JobFiles(StudyPaths(workdir).launch)
-    gpus = local.devices() if executor == "local" else 0
-    workers = config.launch.workers or {"slurm": _SLURM_WORKERS, "local": max(1, gpus), "debug": 1}[executor]
-    config = dataclasses.replace(config, launch=dataclasses.replace(config.launch, workers=workers))
+    gpus = local.devices() if executor == "local" else []
+    config = _with_workers(config, executor, gpus)
     cluster = slurm.Slurm(workdir, config.launch) if executor == "slurm" else None
-    _lay_out(files, config, command, busy=cluster is not None and bool(cluster.alive()))
-    if cluster is not None:
-        return _on_cluster(cluster, workdir, workers, detach=detach)
-    if executor == "debug":
-        _here(config, workdir)
-    else:
-        _on_this_machine(files, config, gpus)
-    return _end(workdir)
+    with _laid_out(files, config, command, lambda: cluster is not None and bool(cluster.alive())):
+        if cluster is not None:
+            return _on_cluster(cluster, workdir, config.launch.workers, detach=detach)
+        if executor == "debug":
+            _here(config, workdir)
+        else:
+            _on_this_machine(files, config, gpus)
+        return _end(workdir)
 
 
-def _lay_out(files: JobFiles, config: Config, command: str, *, busy: bool) -> None:
-    """The config for whoever works. Raises UserError where it is not that of the work directory, or changes under running jobs."""
+def _with_workers(config: Config, executor: str, gpus: Sequence[str]) -> Config:
+    """The config with a number of workers, if it leaves that to us."""
+    workers = config.launch.workers or {"slurm": _SLURM_WORKERS, "local": max(1, len(gpus)), "debug": 1}[executor]
+    return dataclasses.replace(config, launch=dataclasses.replace(config.launch, workers=workers))
+
+
+@contextmanager
+def _laid_out(files: JobFiles, config: Config, command: str, busy: Callable[[], bool]) -> Iterator[None]:
+    """The config for whoever works, and nobody else's until the block ends. busy: whether a scheduler has jobs of it.
+
+    Raises UserError where it is not that of the work directory, or changes under running jobs.
+    """
     try:
         files.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        where = files.root.parent
-        raise UserError(f"cannot write to the work directory {where} ({error.strerror}); choose another with --workdir") from None
+        raise _unwritable(files.root.parent, str(error.strerror)) from None
     check_file_system(files)
+    laying = take(files.laying, wait=True)
+    assert laying is not None, "waiting takes it"
+    try:
+        # Alone while it is laid out, then one of several that want the same.
+        alone = take(files.launchers)
+        if alone is not None:
+            os.close(alone)
+        _lay_out(files, config, command, busy=alone is None or busy())
+        mine = take(files.launchers, shared=True)
+        assert mine is not None, "held by others for moments alone, and not while we lay out"
+    finally:
+        os.close(laying)
+    try:
+        yield
+    finally:
+        os.close(mine)
+
+
+def _unwritable(workdir: Path, why: str) -> UserError:
+    return UserError(f"cannot write to the work directory {workdir} ({why}); choose another with --workdir")
+
+
+def _lay_out(files: JobFiles, config: Config, command: str, *, busy: bool) -> None:
+    # Who works, or waits to, does so by the config that is there.
     live = busy or any(is_held(lock) for lock in files.root.glob("workers/*.lock"))
     if not live and is_held(files.root.parent / "lock"):
         raise UserError(f"a study of one process is running in {files.root.parent}; wait for it, or choose another --workdir")
     now = to_dict(config)
     if files.config.exists():
-        before = to_dict(from_dict(paths.read_json(files.config)["config"]))
+        before = to_dict(claims.submitted(files)[0])
         other = record.differing(before, now)
         if other:
             raise UserError(
@@ -134,7 +194,8 @@ def _lay_out(files: JobFiles, config: Config, command: str, *, busy: bool) -> No
         files.cancelled.unlink(missing_ok=True)
         # Nobody works: results may have been deleted by hand, so everything is looked at again.
         files.ledger.unlink(missing_ok=True)
-        paths.write_json(files.config, {"config": now, "command": command})
+        added = list(steer.read(StudyPaths(files.root.parent)).added)
+        paths.write_json(files.config, {"config": now, "command": command, "added": added})
 
 
 def _here(config: Config, workdir: Path) -> None:
@@ -143,18 +204,29 @@ def _here(config: Config, workdir: Path) -> None:
     from fteng.process import prepare_process
 
     prepare_process(config)
-    run.everything(workdir, "debug", lambda: False)
+    try:
+        # Not watched: who stands at a breakpoint makes no step.
+        run.everything(workdir, "debug", lambda: False, watched=False)
+    except run.Interrupted:
+        raise local.cancelled() from None
 
 
-def _on_this_machine(files: JobFiles, config: Config, gpus: int) -> None:
-    with Watch(files.root.parent) as watch:
-        machine = local.Local(files.root.parent, watch.look)
+def _on_this_machine(files: JobFiles, config: Config, gpus: Sequence[str]) -> None:
+    workdir = files.root.parent
+    with Watch(workdir) as watch:
+        machine = local.Local(workdir, watch.look, 60 * config.launch.stall_minutes)
         previous = signal.signal(signal.SIGTERM, _raise_stopped)
         try:
             machine.run(config.launch.workers, gpus, lambda: claims.is_surveyed(files, config))
         except KeyboardInterrupt:
-            machine.stop()
-            raise local.Ended("fteng: stopped, everything saved; the same command goes on from there", STOPPED) from None
+            others = [lock.stem for lock in sorted(files.root.glob("workers/*.lock")) if is_held(lock)]
+            rest = f"workers of another launcher go on ({', '.join(others)}): python -m launch.sweep cancel --workdir={workdir}"
+            line = (
+                f"fteng: stopped; {rest} ends them"
+                if others
+                else "fteng: stopped, everything saved; the same command goes on from there"
+            )
+            raise local.Ended(line, STOPPED) from None
         finally:
             signal.signal(signal.SIGTERM, previous)
 
@@ -165,29 +237,43 @@ def _raise_stopped(number: int, frame: object) -> None:  # noqa: ARG001 - the si
 
 def _on_cluster(cluster: slurm.Slurm, workdir: Path, workers: int, *, detach: bool) -> int:
     """Submit what is left, watch, submit again what was lost; a launcher that is killed has only stopped watching."""
-    idle, before = 0, None
+    files, idle, before = JobFiles(StudyPaths(workdir).launch), 0, None
     with Watch(workdir) as watch:
         while True:
             now = standing(workdir)
-            if now.surveyed and now.reported and not now.left and not cluster.alive():
+            if now.surveyed and not now.left and is_reported(workdir) and not _alive(cluster, watch):
                 break
-            left = now.left if now.surveyed else None
-            idle = idle + 1 if before == (now.surveyed, left) else 0
+            idle = idle + 1 if before == (now.surveyed, now.left) else 0
             if idle >= _ROUNDS:
-                why = cluster.last_words() or f"see the logs in {JobFiles(StudyPaths(workdir).launch).logs}"
-                raise local.Ended(f"fteng: {_ROUNDS + 1} chains of jobs ended without a trial more: {why}", 1)
-            before = (now.surveyed, left)
+                why = cluster.last_words() or f"see the logs in {files.logs}"
+                raise local.Ended(f"fteng: {_ROUNDS} chains of jobs ended without a trial more: {why}", 1)
+            before = (now.surveyed, now.left)
             numbers = cluster.submit(workers, surveyed=now.surveyed)
             watch.say(f"submitted: {', '.join(numbers)}" if numbers else "jobs of this work directory are alive: watching them")
             if detach:
                 watch.say(f"python -m launch.sweep status --workdir={workdir}")
                 return 0
-            while cluster.alive():
+            while _alive(cluster, watch):
                 time.sleep(_SECONDS_BETWEEN_POLLS)
                 watch.look()
-            if JobFiles(StudyPaths(workdir).launch).cancelled.exists():
-                raise local.Ended("fteng: cancelled; the same command goes on from there", STOPPED)
+            if files.cancelled.exists():
+                break
+            if numbers and not now.surveyed and cluster.exit_status(numbers[0]) == 2:
+                # For the user to mend: another chain would end alike.
+                raise local.Ended(cluster.last_words("survey") or f"fteng: the survey ended with status 2; see {files.logs}", 2)
     return _end(workdir)
+
+
+def _alive(cluster: slurm.Slurm, watch: Watch) -> bool:
+    """Whether any job has not ended. Raises UserError where the scheduler does not answer for long."""
+    for silence in range(_SILENCES):
+        try:
+            return bool(cluster.alive())
+        except UserError as error:
+            if not silence:
+                watch.say(f"fteng: {error} asking again every {_SECONDS_BETWEEN_POLLS:g} s")
+        time.sleep(_SECONDS_BETWEEN_POLLS)
+    return bool(cluster.alive())
 
 
 def _end(workdir: Path) -> int:
@@ -195,21 +281,26 @@ def _end(workdir: Path) -> int:
     from fteng import summary
 
     study = StudyPaths(workdir)
-    now = standing(workdir)
-    if not now.reported:
+    now, whole = standing(workdir), is_reported(workdir)
+    if JobFiles(study.launch).cancelled.exists() and (now.left or not now.surveyed or not whole):
+        raise local.cancelled()
+    if not whole:
         raise local.Ended(f"fteng: {now.line}; no report: python -m launch.sweep status --workdir={workdir} tells more", 1)
     print(summary.headline(paths.read_json(study.report / "summary.json")))
     print(f"report: {(study.report / 'index.html').resolve()}")
     for row in now.rows:
         if row.state == "failed":
             print(f"fteng: given up: {row.note}; python -m launch.sweep retry --workdir={workdir} tries again", file=sys.stderr)
-    return 0 if not now.left else 1
+    return 0 if now.surveyed and not now.left else 1
 
 
 def _dry_run(config: Config, workdir: Path, executor: str) -> int:
     """Units, seconds, jobs. The networks are looked at in a process of their own."""
+    if workdir.exists() and not workdir.is_dir():
+        raise _unwritable(workdir, os.strerror(errno.ENOTDIR))
     files = JobFiles(StudyPaths(workdir).launch)
-    workers = config.launch.workers or {"slurm": _SLURM_WORKERS, "local": max(1, local.devices()), "debug": 1}[executor]
+    config = _with_workers(config, executor, local.devices() if executor == "local" else [])
+    workers = config.launch.workers
     command = [sys.executable, "-m", "fteng.jobs", str(workdir), "foresee"]
     asked = subprocess.run(command, input=json.dumps(to_dict(config)), stdout=subprocess.PIPE, text=True, check=False)
     if asked.returncode:
@@ -217,7 +308,7 @@ def _dry_run(config: Config, workdir: Path, executor: str) -> int:
     work = [TrialWork(**one) for one in json.loads(asked.stdout)]
     study, race = StudyPaths(workdir), config.sweep.search == "race"
     todo = [one for one in work if not claims.is_finished(study, one.trial)]
-    units = make_units(todo, 1 if race else workers)
+    units = claims.units_of(todo, config)
     console = Console(width=200)
     total = sum(unit.seconds for unit in units)
     for unit in units:
@@ -227,8 +318,8 @@ def _dry_run(config: Config, workdir: Path, executor: str) -> int:
     print(f"at least {max(longest, total / workers):,.0f} s with {workers} workers{'; a race runs in one of them' * race}")
     if executor == "slurm":
         cluster = slurm.Slurm(workdir, config.launch)
-        for part, options in cluster.chain(workers, surveyed=files.plan.exists()):
-            print(shlex.join(["sbatch", *options, *cluster.script(part)]))
+        for line in cluster.commands(workers, surveyed=claims.is_surveyed(files, config)):
+            print(shlex.join(line))
         print((Path(slurm.__file__).parent / "job.sbatch").read_text(encoding="utf-8"), end="")
     return 0
 

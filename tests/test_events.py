@@ -57,6 +57,34 @@ def test_a_running_study_is_told_line_by_line_and_nothing_twice(study, tmp_path,
     assert told[-1][1]["test/accuracy"] == pytest.approx(json.loads(result)["test"]["accuracy"])
 
 
+def test_following_ends_with_a_race_that_did_without_a_trial(study, tmp_path):
+    workdir, trial, name = study
+    record = json.loads((workdir / "study.json").read_text())
+    record["config"]["sweep"]["search"] = "race"
+    (workdir / "study.json").write_text(json.dumps(record))
+    race = {"over": False, "trials": [row["id"] for row in record["trials"]], "decisions": []}
+    shutil.rmtree(trial)
+    for over, left in ((False, 1), (True, 0)):
+        (workdir / "race.json").write_text(json.dumps(race | {"over": over}))
+        assert events.tell_study(workdir, tmp_path / "told", lambda _: None)[1] == left
+    (workdir / "race.json").write_text(json.dumps(race | {"over": True, "trials": ["another"]}))
+    assert events.tell_study(workdir, tmp_path / "told", lambda _: None)[1] == 1
+    (workdir / "steering.json").write_text(json.dumps({"stopped": [name], "added": []}))
+    assert events.tell_study(workdir, tmp_path / "told", lambda _: None)[1] == 0
+
+
+def test_a_trial_that_goes_on_after_a_stop_tells_its_test_scores(study, tmp_path):
+    workdir, trial, name = study
+    result, told = json.loads((trial / "result.json").read_text()), []
+    for status in ("stopped", "stopped", "done"):
+        (trial / "result.json").write_text(json.dumps(result | {"status": status}))
+        events.tell_study(workdir, tmp_path / "told", lambda news: told.append(news) if news.settings["id"] == name else None)
+    assert [any(key.startswith("test/") for line in news.lines for key in line.values) for news in told] == [True, True]
+    (tmp_path / "told" / name / "told.json").write_text("[]")
+    with pytest.raises(UserError, match=r"told\.json is damaged \(no step or status\); delete"):
+        events.tell_study(workdir, tmp_path / "told", lambda _: None)
+
+
 def test_what_is_undefined_is_not_told(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 3, "loss": 0.5, "val": {"auc": null, "accuracy": 1.0}}\n')
     assert events.read_lines(tmp_path / "metrics.jsonl") == [events.Line(3, {"loss": 0.5, "val/accuracy": 1.0})]

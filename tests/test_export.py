@@ -19,6 +19,7 @@ from fteng.backbones.catalogue import load
 from fteng.config import BackboneConfig
 from fteng.data.decode import decode
 from fteng.data.prepare import prepare
+from fteng.data.records import Record
 from fteng.errors import UserError
 from fteng.export import check, folder
 from fteng.export.card import plain
@@ -179,6 +180,52 @@ def test_without_the_images_nothing_can_be_checked(tuned, tmp_path, monkeypatch)
 def test_a_folder_is_never_written_over(tuned, taken_home):
     with pytest.raises(UserError, match="exists; name another folder, or delete it"):
         export.export(tuned[0], taken_home[0], "probe:block3")
+
+
+def _square(folder, size=32):
+    how = {"image_size": size, "resize": "squash", "crop": 1.0, "interpolation": "bilinear"}
+    (folder / "preprocessing.json").write_text(json.dumps(how))
+    (folder / "labels.json").write_text('{"classes": ["a", "b"]}')
+    shutil.copy(export.__path__[0] + "/run.py", folder)
+    return runpy.run_path(str(folder / "run.py"))["square"]
+
+
+def test_run_sees_16_bit_grey_as_training_does(tmp_path):
+    values = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    with Image.open(tmp_path / "deep.png") as opened:
+        assert opened.mode.startswith("I")
+    seen, own = _square(tmp_path)(tmp_path / "deep.png"), decode(tmp_path / "deep.png", 32, "squash", "bilinear")
+    assert np.abs(seen.astype(int) - own.astype(int)).max() <= 2
+    assert np.ptp(seen) > 200
+    Image.fromarray(np.full((8, 8), 70_000, np.int32)).save(tmp_path / "deeper.tiff")
+    with pytest.raises(ValueError, match="beyond 16 bit"):
+        _square(tmp_path)(tmp_path / "deeper.tiff")
+
+
+def test_an_image_that_run_cannot_read_is_one_line(tmp_path):
+    (tmp_path / "float.tiff").write_bytes(b"no image")
+    record = Record("b/float.tiff", "b", "g", tmp_path / "float.tiff")
+    with pytest.raises(
+        UserError, match=r"run\.py cannot read b/float\.tiff, which the study could .*nothing was exported"
+    ) as raised:
+        check._seen(_square(tmp_path), record)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.slow
+def test_one_broken_file_does_not_stop_the_others(tmp_path):
+    _square(tmp_path)
+    images = jax.ShapeDtypeStruct((*jax.export.symbolic_shape("n"), 32, 32, 3), np.uint8)
+    light = jax.jit(lambda x: jax.nn.one_hot((x.mean((1, 2, 3)) < 128).astype(int), 2))
+    (tmp_path / "program.stablehlo").write_bytes(bytes(jax.export.export(light)(images).serialize()))
+    Image.new("RGB", (40, 40), "white").save(tmp_path / "white.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "white.png").read_bytes()[:60])
+    command = [sys.executable, "run.py", "half.png", "none.png", "white.png"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert ran.stdout == "white.png a=1.0000 b=0.0000\n"
+    assert [line.partition(":")[0] for line in ran.stderr.splitlines()] == ["half.png", "none.png"]
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop", "letterbox", "weights"])

@@ -99,6 +99,8 @@ def test_one_bad_image_is_one_row_and_another_world_is_told(answered):
     flagged = [row["unlike"] for row in rows if re.search(r"\d\.png$", row["path"])]
     assert flagged.count("true") <= 0.2 * len(flagged)
     assert "1 could not be read" in said
+    # An image that could not be read is black on its way, and unlike anything; nobody is told to look at it.
+    assert f"\n{sum(row['unlike'] == 'true' for row in rows)} are unlike the training images" in said
     assert "1 files are no images by their names" in told
 
 

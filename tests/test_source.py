@@ -54,6 +54,7 @@ def profile_section(shown: dict) -> str:
     return whole[: whole.index("</section>")]
 
 
+@pytest.mark.slow
 def test_the_file_says_what_it_is_of(made):
     file = read_profile(made)
     said = file.header
@@ -119,6 +120,7 @@ def test_a_work_directory_keeps_to_its_source_profile(tmp_path):
     assert kept["config"] == json.loads(json.dumps(to_dict(study_of("a.npz"))))
 
 
+@pytest.mark.slow
 def test_a_study_refuses_the_profile_of_another_network(made, tmp_path):
     file = read_profile(made)
     header = {name: value for name, value in file.header.items() if name != "format"}

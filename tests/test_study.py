@@ -60,6 +60,7 @@ def test_predictions_are_of_val_and_test_and_match_the_split(finished):
             assert len(set(predictions.ids)) == len(predictions.ids) == sum(counts[name].values())
 
 
+@pytest.mark.slow
 def test_a_second_run_starts_nothing(finished):
     workdir, _ = finished
     before = {path: path.stat().st_mtime_ns for path in (workdir / "trials").rglob("*")}

@@ -41,10 +41,11 @@ class Curves(NamedTuple):
 
 
 class Working(NamedTuple):
-    """A threshold that validation chose, and what it does on test. threshold: on the probability, of the first seed; sensitivity,
-    specificity: (value, low, high), nan = undefined."""
+    """A threshold that validation chose, and what it does on test. threshold, log_odds: of the first seed, on the probability and
+    on its log odds, which tell apart what is near 1; sensitivity, specificity: (value, low, high), nan = undefined."""
 
     threshold: float
+    log_odds: float
     sensitivity: tuple[float, float, float]
     specificity: tuple[float, float, float]
 
@@ -96,21 +97,22 @@ def working_points(
 
     val, test: answers of two classes, one entry a seed, each seed with a threshold of its own; weights: (resamples, n) of test.
     """
-    units, found = min(_groups(test[0])), []
+    groups, found = _groups(test[0]), []
     for kept, level in POINTS:
         thresholds = [_threshold(seed, kept, level) for seed in val]
         if not np.isfinite(thresholds).all() or not all(is_finite(seed) for seed in test):
             found.append(None)
             continue
         rates = []
-        for positive in (1, 0):
+        # The threshold is given, so that each rate rests on the groups of its own side alone.
+        for positive, units in zip((1, 0), groups, strict=True):
             right = [(_margin(seed) >= threshold) == positive for seed, threshold in zip(test, thresholds, strict=True)]
             member = test[0].labels == positive
             share = np.mean([ratio(weights @ (one & member), weights @ member) for one in right], axis=0)
             value = np.mean([one[member].mean() if member.any() else np.nan for one in right])
             band = _band(np.zeros(1), np.array([value]), share[None], units, confidence)
             rates.append((float(band.value[0]), float(band.low[0]), float(band.high[0])))
-        found.append(Working(float(expit(thresholds[0])), *rates))
+        found.append(Working(float(expit(thresholds[0])), float(thresholds[0]), *rates))
     return found
 
 

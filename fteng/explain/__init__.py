@@ -46,7 +46,8 @@ def _is_kept(files: StudyPaths, wanted: Mapping[str, Any]) -> bool:
     if not kept.exists():
         return False
     try:
-        return paths.read_json(kept).get("of") == wanted
+        found = paths.read_json(kept)
+        return isinstance(found, dict) and found.get("of") == wanted and found.keys() >= {"saliency", "changes"}
     except UserError:
         # Cut short by a full disk, or edited: it is made anew.
         return False

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fteng import paths
+from fteng.errors import UserError
 from fteng.paths import StudyPaths
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ _FILES = {
 }
 
 
+# Of the summary.
+_NEEDED = {"experiment", "backbone", "dataset", "weights", "judge", "depth_curve", "recommendation", "trials", "probes", "final"}
+_NEEDED |= {"subgroups", "audit", "run"}
+
+
 class Card(NamedTuple):
     """What a card is made of. temperature: None where validation gives none; files: in the folder, beside the card; pixels: how far
     run.py's resizing moves a probability."""
@@ -39,7 +45,10 @@ class Card(NamedTuple):
 
 def write_card(card: Card) -> str:
     """The card in Markdown; names from data are text, whatever they look like. Raises UserError on a broken summary."""
-    summary = paths.read_json(card.study.report / "summary.json")
+    kept = card.study.report / "summary.json"
+    summary = paths.read_json(kept)
+    if not isinstance(summary, dict) or not summary.keys() >= _NEEDED:
+        raise UserError(f"{kept} is damaged; make it anew: python -m fteng.report {card.study.root}")
     title = summary["experiment"] or f"{summary['backbone']} on {summary['dataset']['name']}"
     parts = [
         f"# {plain(title)}",
@@ -92,7 +101,9 @@ def _data(dataset: Mapping[str, Any]) -> str:
     rows = [[plain(name), *(str(dataset["counts"][split].get(name, 0)) for split in splits)] for name in dataset["classes"]]
     rows.append(["all", *(str(sum(dataset["counts"][split].values())) for split in splits)])
     groups = ", ".join(f"{dataset['groups'][split]} in {split}" for split in splits)
-    left_out = f" {len(dataset['left_out'])} images were left out." if dataset["left_out"] else ""
+    left_out = f" {len(dataset['left_out'])} files were left out; the study's report says which are images." * bool(
+        dataset["left_out"]
+    )
     return (
         f"## Data\n\n{plain(dataset['name'])}: images, by class and split.\n\n{_table(('class', *splits), rows)}\n\n"
         f"Groups (such as patients; a split never parts one): {groups}.{left_out} Trained on train, chosen on val, scored on test."
@@ -101,7 +112,7 @@ def _data(dataset: Mapping[str, Any]) -> str:
 
 def _scores(card: Card, summary: Mapping[str, Any]) -> str:
     """With intervals where the study has them: of what is recommended every metric, of a row of the depth curve the main ones."""
-    row, level = _row(card, summary), f"{summary['judge']['confidence']:.0%}"
+    row, level = _row(card, summary), f"{100 * summary['judge']['confidence']:g} %"
     if row is None:
         own = [
             *(trial["test"] for trial in summary["trials"] if trial["id"] == card.model.name),

@@ -65,11 +65,14 @@ def check_parts(model: Model, temperature: float, dataset: Dataset, folder: Path
 
 
 def compare_pixels(model: Model, temperature: float, dataset: Dataset, folder: Path) -> Check:
-    """`run.py`, which resizes with Pillow, against the study's own way from the same files: no failure, but to be told."""
+    """`run.py`, which resizes with Pillow, against the study's own way from the same files: no failure, but to be told.
+
+    Raises UserError where it cannot read an image that the study could.
+    """
     rows = _chosen(dataset)
     square = runpy.run_path(str(folder / "run.py"))["square"]
     record_of = {record.id: record for record in read_source(model.config.data).records}
-    pixels = np.stack([square(_as_file(record_of[name])) for name in dataset.ids[rows].tolist()])
+    pixels = np.stack([_seen(square, record_of[name]) for name in dataset.ids[rows].tolist()])
     own = _answers(model, temperature, np.asarray(dataset.images[rows]))
     return Check("run.py", len(rows), float(np.abs(_answers(model, temperature, pixels) - own).max()))
 
@@ -105,6 +108,17 @@ def _in_portions(call: Callable[[Any], Any], images: UInt8[np.ndarray, "n side s
             parts.append(np.asarray(call(images[start : start + portion])))
             start += portion
     return np.concatenate(parts)
+
+
+def _seen(square: Callable[[Any], np.ndarray], record: Record) -> UInt8[np.ndarray, "side side 3"]:
+    try:
+        return square(_as_file(record))
+    # Pillow raises what it likes on a file that it cannot read.
+    except Exception as error:
+        raise UserError(
+            f"run.py cannot read {record.id}, which the study could ({error}); nothing was exported: save that image as an"
+            " 8-bit PNG, or export the weights alone (--out=FILE.safetensors)"
+        ) from None
 
 
 def _as_file(record: Record) -> Path | io.BytesIO:

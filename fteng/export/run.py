@@ -1,4 +1,7 @@
-"""Classify images: python run.py IMAGE ...; needs jax, flatbuffers, numpy and pillow, and the files beside this one."""
+"""Classify images: python run.py IMAGE ...; needs jax, flatbuffers, numpy and pillow, and the files beside this one.
+
+A file that cannot be read is a line on stderr; the others are answered, and the exit status is 1.
+"""
 
 import json
 import math
@@ -26,9 +29,15 @@ def square(source: Path | BinaryIO) -> np.ndarray:
     size, how, image = HOW["image_size"], HOW["resize"], Image.open(source)
     upright = image.getexif().get(0x0112, 1) == 1
     drafted = image.draft(None, (math.ceil(size / HOW["crop"]),) * 2) if upright else None
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"{source}: {image.mode} pixels; save the image with 8 bits a channel")
     image = image if upright else ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        # 16-bit grey keeps its range, as it did in training.
+        values = np.asarray(image).astype(np.float64)
+        if values.max(initial=0) > 65535 or values.min(initial=0) < 0:
+            raise ValueError("integer values beyond 16 bit")
+        image = Image.fromarray(np.round(values / 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no known range")
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     image, (width, height) = image.convert("RGB"), drafted[1][2:] if drafted else image.size
@@ -45,6 +54,15 @@ def square(source: Path | BinaryIO) -> np.ndarray:
 
 if __name__ == "__main__":
     program = export.deserialize(bytearray((HERE / "program.stablehlo").read_bytes()))
+    unread = 0
     for path in sys.argv[1:]:
-        shares = np.asarray(program.call(square(Path(path))[None]))[0]
+        try:
+            pixels = square(Path(path))
+        # Pillow raises what it likes on a file that is no whole image.
+        except Exception as error:
+            unread += 1
+            print(f"{path}: cannot be read ({' '.join(str(error).split())})", file=sys.stderr)
+            continue
+        shares = np.asarray(program.call(pixels[None]))[0]
         print(path, *(f"{name}={share:.4f}" for name, share in zip(LABELS["classes"], shares, strict=True)))
+    sys.exit(1 if unread else 0)

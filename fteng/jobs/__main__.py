@@ -4,12 +4,14 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from fteng import distributed
+from fteng import distributed, summary
 from fteng.config import from_dict
 from fteng.errors import UserError
-from fteng.jobs.claims import record_death
+from fteng.jobs.claims import record_death, submitted
 from fteng.jobs.files import JobFiles
 from fteng.paths import StudyPaths
 from fteng.process import BUSY, DISK_ERRORS, STOPPED, leave, prepare_process, stop_on_signal
@@ -24,7 +26,8 @@ all      whatever is to be done next, until all is done; as many of these as you
 died     note that a worker ended without a word (for job scripts: --worker, --why)
 foresee  read a config as JSON from standard input, print what its trials will take; writes nothing
 
-Exit status: 0 done; 2 the user can mend it, one line says how; 143 asked to stop, everything saved: start it again.
+Exit status: 0 done; 2 the user can mend it, one line says how; 75 a worker of that name is at work, ask again later; 143 asked to
+stop, everything saved: start it again.
 """
 
 
@@ -53,6 +56,7 @@ def main(arguments: list[str]) -> int:
 def _part(part: str, workdir: Path, worker: str, why: str) -> int:
     files = JobFiles(StudyPaths(workdir).launch)
     if part == "died":
+        submitted(files)
         for unit in record_death(files, worker, why):
             print(f"{worker} died at unit {unit}: {why}")
         return 0
@@ -67,19 +71,20 @@ def _part(part: str, workdir: Path, worker: str, why: str) -> int:
     should_stop = stop_on_signal()
     from fteng.jobs import run
 
-    prepare_process(run.submitted(files)[0])
+    prepare_process(submitted(files)[0])
     distributed.start()
     from fteng.train.trial import Interrupted
 
+    answer: Mapping[str, Any] | None = None
     try:
         if part == "survey":
             run.survey(workdir, worker, should_stop)
         elif part == "work":
             run.work(workdir, worker, should_stop)
         elif part == "all":
-            run.everything(workdir, worker, should_stop)
+            answer = run.everything(workdir, worker, should_stop)
         else:
-            run.report(workdir, worker)
+            answer = run.report(workdir, worker)
     except run.Busy as busy:
         print(f"fteng: {busy}", file=sys.stderr)
         return BUSY
@@ -89,8 +94,12 @@ def _part(part: str, workdir: Path, worker: str, why: str) -> int:
     except KeyboardInterrupt:
         print("fteng: stopped at once; the next start goes on from the last checkpoint", file=sys.stderr)
         return STOPPED
+    if answer is not None:
+        print(summary.headline(answer))
+        print(f"report: {(StudyPaths(workdir).report / 'index.html').resolve()}")
     return 0
 
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1:]))
+    # One of several processes that cannot go on ends at once: the others would wait for it in vain, and it for them.
+    leave(distributed.leave(main(sys.argv[1:])))

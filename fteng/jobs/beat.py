@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from fteng import paths
@@ -18,14 +19,15 @@ _SECONDS_BETWEEN_BEATS = 2.0
 class Beating:
     """A reporter that hands on to another, and keeps WORKDIR/launch/workers/NAME.json up to date.
 
-    Where nothing advances for `stall_seconds` the process prints where all of its threads stand and is gone: a collective that
-    waits for a lost rank never comes back. The watch runs without Python's lock.
+    Where nothing advances for `stall_seconds` (None: for ever) the process prints where all of its threads stand and is gone: a
+    collective that waits for a lost rank never comes back. The watch runs without Python's lock; a process that has been stopped
+    as a whole is its launcher's to end, who sees by `beats` that it makes no step while `at_work`.
     """
 
-    def __init__(self, inner: Reporter, files: JobFiles, worker: str, stall_seconds: float) -> None:
+    def __init__(self, inner: Reporter, files: JobFiles, worker: str, stall_seconds: float | None) -> None:
         self._inner, self._file, self._stall = inner, files.worker(worker), stall_seconds
         self._state: dict[str, Any] = {"worker": worker, "host": socket.gethostname(), "pid": os.getpid(), "unit": ""}
-        self._state |= {"phase": "", "share": 0.0, "note": "", "beats": 0}
+        self._state |= {"phase": "", "share": 0.0, "note": "", "beats": 0, "at_work": True}
         self._total, self._done, self._wrote = 1.0, 0.0, 0.0
 
     def at(self, unit: str) -> None:
@@ -63,7 +65,8 @@ class Beating:
         self._end()
 
     def _beat(self, *, now: bool = False) -> None:
-        faulthandler.dump_traceback_later(self._stall, exit=True, file=sys.__stderr__ or sys.stderr)
+        if self._stall is not None:
+            faulthandler.dump_traceback_later(self._stall, exit=True, file=sys.__stderr__ or sys.stderr)
         moment = time.monotonic()
         if now or moment - self._wrote >= _SECONDS_BETWEEN_BEATS:
             self._wrote = moment
@@ -72,3 +75,6 @@ class Beating:
 
     def _end(self) -> None:
         faulthandler.cancel_dump_traceback_later()
+        # What has ended it may be the disk.
+        with suppress(OSError):
+            paths.write_json(self._file, self._state | {"at_work": False})

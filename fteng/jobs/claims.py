@@ -4,14 +4,14 @@ import datetime
 import json
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fteng import paths
-from fteng.config import Config, to_dict
+from fteng import paths, steer
+from fteng.config import Config, from_dict, to_dict
 from fteng.errors import UserError
-from fteng.jobs.files import JobFiles, decide, is_held, take
+from fteng.jobs.files import JobFiles, decide, is_held, read_record, take
 from fteng.jobs.plan import Unit, make_units
 from fteng.paths import StudyPaths
 from fteng.trials import TrialWork
@@ -40,11 +40,21 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """units: the longest first; tries: how often each is begun before it is cut or given up; race: what it does, one unit does."""
+    """units: the longest first; race: what it does, one unit does."""
 
     units: tuple[Unit, ...]
-    tries: int
     race: bool
+
+
+def submitted(files: JobFiles) -> tuple[Config, str]:
+    """The config that the launcher left, and its command. Raises UserError where there is none, or a damaged one."""
+    if not files.config.exists():
+        raise UserError(f"{files.config} is missing; python -m launch.sweep --config=... --workdir=... writes it")
+    value = read_record(files.config, "config", "command")
+    try:
+        return from_dict(value["config"]), value["command"]
+    except (AttributeError, TypeError):
+        raise UserError(f"{files.config} is damaged; delete it and run the same command again") from None
 
 
 def write_plan(files: JobFiles, work: Sequence[TrialWork], config: Config) -> Plan:
@@ -55,25 +65,31 @@ def write_plan(files: JobFiles, work: Sequence[TrialWork], config: Config) -> Pl
         planned = {trial for unit in kept for trial in unit.trials}
         fresh = [one for one in work if one.trial not in planned]
         taken = {path.stem for path in files.plan.parent.glob("units/*.jsonl")} | {unit.name for unit in kept}
-        # Decisions of a race need all trials in one place.
-        total = sum(one.seconds for one in fresh)
-        name = f"race-{paths.digest([one.trial for one in fresh])[:8]}"
-        whole = [Unit(name, tuple(one.trial for one in fresh), total)]
-        new = whole if race else make_units(fresh, max(1, config.launch.workers), taken)
-        plan = Plan(tuple(sorted([*kept, *new], key=lambda unit: -unit.seconds)), config.launch.tries, race)
+        new = units_of(fresh, config, taken)
+        plan = Plan(tuple(sorted([*kept, *new], key=lambda unit: -unit.seconds)), race)
         _write(files, plan)
-        paths.write_json(files.surveyed, _planned(config))
+        paths.write_json(files.surveyed, _planned(files, config))
     return plan
+
+
+def units_of(work: Sequence[TrialWork], config: Config, taken: Iterable[str] = ()) -> list[Unit]:
+    """The units that `work` makes for the workers of a config. taken: names not to use again."""
+    if config.sweep.search != "race":
+        return make_units(work, max(1, config.launch.workers), taken)
+    # Decisions of a race need all trials in one place.
+    trials = tuple(one.trial for one in work)
+    return [Unit(f"race-{paths.digest(list(trials))[:8]}", trials, sum(one.seconds for one in work))] if trials else []
 
 
 def is_surveyed(files: JobFiles, config: Config) -> bool:
     """Whether the units of this very config are planned."""
-    return files.plan.exists() and files.surveyed.exists() and paths.read_json(files.surveyed) == _planned(config)
+    return files.plan.exists() and files.surveyed.exists() and paths.read_json(files.surveyed) == _planned(files, config)
 
 
-def _planned(config: Config) -> dict[str, Any]:
-    """What of a config decides which trials there are, and what they stand on."""
-    return {name: value for name, value in to_dict(config).items() if name != "launch"}
+def _planned(files: JobFiles, config: Config) -> dict[str, Any]:
+    """What decides which trials there are, and what they stand on: of the config, and what the launcher found to be added."""
+    added = read_record(files.config).get("added", []) if files.config.exists() else []
+    return {name: value for name, value in to_dict(config).items() if name != "launch"} | {"added": added}
 
 
 def _kept(before: Plan, wanted: set[str]) -> list[Unit]:
@@ -82,17 +98,29 @@ def _kept(before: Plan, wanted: set[str]) -> list[Unit]:
 
 
 def read_plan(files: JobFiles) -> Plan:
-    """Raises UserError where there is none."""
+    """Raises UserError where there is none, or a damaged one."""
     if not files.plan.exists():
         raise UserError(f"{files.root} holds no plan yet; the survey writes it: python -m launch.sweep begins with that")
-    value = paths.read_json(files.plan)
-    units = (Unit(unit["name"], tuple(unit["trials"]), unit["seconds"]) for unit in value["units"])
-    return Plan(tuple(units), value["tries"], value["race"])
+    value = read_record(files.plan, "race", "units")
+    try:
+        units = tuple(Unit(unit["name"], tuple(unit["trials"]), unit["seconds"]) for unit in value["units"])
+    except (KeyError, TypeError):
+        raise UserError(f"{files.plan} is damaged; delete it and run the same command again") from None
+    return Plan(units, value["race"])
+
+
+def _tries(files: JobFiles) -> int:
+    """How often a unit is begun before it is cut or given up, by the config as it is now. Read without the rest, since others
+    wait."""
+    try:
+        return int(read_record(files.config, "config")["config"]["launch"]["tries"])
+    except (FileNotFoundError, KeyError, TypeError):
+        raise UserError(f"{files.config} is missing or damaged; delete it and run python -m launch.sweep again") from None
 
 
 def _write(files: JobFiles, plan: Plan) -> None:
     units = [unit._asdict() for unit in plan.units]
-    paths.write_json(files.plan, {"race": plan.race, "tries": plan.tries, "units": units})
+    paths.write_json(files.plan, {"race": plan.race, "units": units})
 
 
 def pull(files: JobFiles, study: StudyPaths, worker: str) -> Claim | None:
@@ -103,7 +131,7 @@ def pull(files: JobFiles, study: StudyPaths, worker: str) -> Claim | None:
     with decide(files):
         if files.cancelled.exists():
             return None
-        plan = read_plan(files)
+        plan, tries = read_plan(files), _tries(files)
         queue = in_order(plan.units, turns(files))
         while queue:
             unit = queue.pop(0)
@@ -117,7 +145,7 @@ def pull(files: JobFiles, study: StudyPaths, worker: str) -> Claim | None:
                 continue
             _note_lost(files, unit.name, worker)
             broken = _broken(history(files, unit.name))
-            if len(broken) < plan.tries:
+            if len(broken) < tries:
                 turn(files, "begun", unit.name)
                 _append(files, unit.name, "start", worker)
                 return Claim(unit, left, len(broken) + 1, files, worker, handle)
@@ -129,7 +157,7 @@ def pull(files: JobFiles, study: StudyPaths, worker: str) -> Claim | None:
                 continue
             each = unit.seconds / len(unit.trials)
             parts = [Unit(f"{unit.name}.{unit.trials.index(trial)}", (trial,), each) for trial in left]
-            plan = Plan((*(one for one in plan.units if one.name != unit.name), *parts), plan.tries, plan.race)
+            plan = Plan((*(one for one in plan.units if one.name != unit.name), *parts), plan.race)
             _write(files, plan)
             queue += parts
     return None
@@ -143,7 +171,7 @@ def in_order(units: Sequence[Unit], turns: Mapping[str, str]) -> list[Unit]:
 
 def turns(files: JobFiles) -> dict[str, str]:
     """The last turn of each unit that has taken one: begun, free, done or failed."""
-    lines = files.ledger.read_text(encoding="utf-8").splitlines() if files.ledger.exists() else []
+    lines = files.ledger.read_text(encoding="utf-8", errors="replace").splitlines() if files.ledger.exists() else []
     return {name: kind for kind, _, name in (line.partition(" ") for line in lines) if kind in ("begun", "free", "done", "failed")}
 
 
@@ -158,11 +186,12 @@ def unfinished(files: JobFiles, study: StudyPaths, plan: Plan, unit: Unit) -> tu
     if plan.race:
         events = history(files, unit.name)
         return () if events and events[-1]["event"] == "done" else unit.trials
-    return tuple(trial for trial in unit.trials if not is_finished(study, trial))
+    stopped = steer.read(study).stopped
+    return tuple(trial for trial in unit.trials if trial not in stopped and not is_finished(study, trial))
 
 
 def is_finished(study: StudyPaths, trial: str) -> bool:
-    """It has a result, and no race had stopped it."""
+    """It has a result, and nobody had stopped it."""
     result = study.trial(trial).result
     try:
         return result.exists() and paths.read_json(result)["status"] != "stopped"
@@ -202,15 +231,16 @@ def retry(files: JobFiles, study: StudyPaths) -> list[str]:
 
 
 def history(files: JobFiles, unit: str) -> list[dict[str, Any]]:
-    """Its events in their order; a line that a kill cut off is none."""
+    """Its events in their order; a line that a kill cut off, or a disk has damaged, is none."""
     path = files.history(unit)
     events = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
             event = json.loads(line)
         except ValueError:
             continue
-        events.append(event)
+        if isinstance(event, dict) and event.keys() >= {"event", "worker", "why"}:
+            events.append(event)
     return events
 
 
@@ -234,9 +264,9 @@ def _append(files: JobFiles, unit: str, event: str, worker: str, why: str = "") 
     path.parent.mkdir(parents=True, exist_ok=True)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     line = {"event": event, "worker": worker, "host": socket.gethostname(), "pid": os.getpid(), "time": now, "why": why}
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    before = path.read_bytes() if path.exists() else b""
     # A kill may have cut the line before.
-    glue = "" if not text or text.endswith("\n") else "\n"
+    glue = "" if not before or before.endswith(b"\n") else "\n"
     with path.open("a", encoding="utf-8") as file:
         file.write(f"{glue}{json.dumps(line)}\n")
 
@@ -254,6 +284,6 @@ def _give_up(study: StudyPaths, trial: str, tries: int, why: str) -> None:
 def _is_given_up(study: StudyPaths, trial: str) -> bool:
     result = study.trial(trial).result
     try:
-        return result.exists() and bool(paths.read_json(result).get("given_up"))
+        return result.exists() and bool(read_record(result).get("given_up"))
     except UserError:
         return False

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from fteng import paths
 from fteng.errors import UserError
 
 
@@ -35,6 +36,21 @@ class JobFiles(NamedTuple):
     def mutex(self) -> Path:
         """Held for moments, while somebody decides."""
         return self.root / "mutex"
+
+    @property
+    def laying(self) -> Path:
+        """Held by a launcher for moments, while it compares its config with the one there and writes it."""
+        return self.root / "laying.lock"
+
+    @property
+    def launchers(self) -> Path:
+        """Held by every launcher as long as it lives, shared: the config is theirs."""
+        return self.root / "launchers.lock"
+
+    @property
+    def submitting(self) -> Path:
+        """Held by a launcher while it submits to a scheduler; where it is missing, none ever has."""
+        return self.root / "submit.lock"
 
     @property
     def ledger(self) -> Path:
@@ -110,10 +126,16 @@ def is_held(lock: Path) -> bool:
     return handle is None
 
 
+def read_record(file: Path, *keys: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises UserError where it is none, or one of the keys is missing."""
+    value = paths.read_json(file)
+    if not isinstance(value, dict) or not value.keys() >= set(keys):
+        raise UserError(f"{file} is damaged; delete it and run the same command again")
+    return value
+
+
 def check_file_system(files: JobFiles) -> None:
     """Raises UserError where files of this folder cannot be replaced at once, or locked, or written at all."""
-    from fteng import paths
-
     probe = files.root / f".probe-{os.getpid()}-{time.monotonic_ns()}"
     try:
         for text in ("one", "two"):

@@ -5,16 +5,16 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from fteng import distributed, paths, study, summary
-from fteng.config import Config, from_dict
+from fteng import distributed, paths, study
+from fteng.config import Config
 from fteng.errors import UserError
 from fteng.jobs.beat import Beating
-from fteng.jobs.claims import is_surveyed, pull, read_plan, turns, unfinished, write_plan
+from fteng.jobs.claims import is_surveyed, pull, read_plan, submitted, turns, unfinished, write_plan
 from fteng.jobs.files import JobFiles, take
 from fteng.page import make_page
 from fteng.paths import StudyPaths
@@ -31,24 +31,17 @@ class Busy(UserError):  # noqa: N818 - a state of things, which passes
     """Another process of the same name is at work."""
 
 
-def submitted(files: JobFiles) -> tuple[Config, str]:
-    """The config that the launcher left, and its command. Raises UserError where there is none."""
-    if not files.config.exists():
-        raise UserError(f"{files.config} is missing; python -m launch.sweep --config=... --workdir=... writes it")
-    value = paths.read_json(files.config)
-    return from_dict(value["config"]), value["command"]
-
-
-def survey(workdir: Path, worker: str, should_stop: Callable[[], bool]) -> None:
-    """All before the trials; written last: the plan. Raises UserError, Interrupted."""
+def survey(workdir: Path, worker: str, should_stop: Callable[[], bool], *, watched: bool = True) -> None:
+    """All before the trials; written last: the plan. watched: it ends where nothing advances. Raises UserError, Interrupted."""
     files = JobFiles(StudyPaths(workdir).launch)
     config, command = submitted(files)
     if is_surveyed(files, config):
         return
+    should_stop = _or_cancelled(should_stop, files)
     with (
         _slot(files, worker),
         paths.work_directory(workdir, wait=True) as here,
-        _reporting(files, worker, config) as reporter,
+        _reporting(files, worker, config, watched=watched) as reporter,
     ):
         if is_surveyed(files, config):
             return
@@ -57,7 +50,7 @@ def survey(workdir: Path, worker: str, should_stop: Callable[[], bool]) -> None:
         write_plan(files, work, config)
 
 
-def work(workdir: Path, worker: str, should_stop: Callable[[], bool]) -> None:
+def work(workdir: Path, worker: str, should_stop: Callable[[], bool], *, watched: bool = True) -> None:
     """Unit after unit, until none is left; what breaks in one is written down, and the next begins. Raises what `survey` does.
 
     Of several processes that are one worker the first decides, and writes.
@@ -70,7 +63,7 @@ def work(workdir: Path, worker: str, should_stop: Callable[[], bool]) -> None:
         if main:
             held.enter_context(_slot(files, worker))
             here = held.enter_context(paths.work_directory(workdir, shared=True, wait=True))
-            reporter = held.enter_context(_reporting(files, worker, config))
+            reporter = held.enter_context(_reporting(files, worker, config, watched=watched))
         run_part: Callable[[Sequence[str]], None] | None = None
         while True:
             claim = pull(files, here, worker) if main else None
@@ -109,32 +102,33 @@ def _verdict(error: BaseException) -> tuple[str, str]:
     return "failed", f"{type(error).__name__}: {line}"
 
 
-def everything(workdir: Path, worker: str, should_stop: Callable[[], bool]) -> None:
-    """Whatever is to be done next, until all is done: the survey, units, and the report by whoever ends last."""
-    survey(workdir, worker, should_stop)
-    work(workdir, worker, should_stop)
+def everything(workdir: Path, worker: str, should_stop: Callable[[], bool], *, watched: bool = True) -> Mapping[str, Any] | None:
+    """Whatever is to be done next, until all is done: the survey, units, and the report by whoever ends last, who gets its
+    summary."""
+    survey(workdir, worker, should_stop, watched=watched)
+    work(workdir, worker, should_stop, watched=watched)
     files, here = JobFiles(StudyPaths(workdir).launch), StudyPaths(workdir)
     handle = None if files.cancelled.exists() or left(files, here) else take(files.root / "report.lock")
-    if handle is not None:
-        report(workdir, worker)
-        os.close(handle)
+    if handle is None:
+        return None
+    collected = report(workdir, worker, watched=watched)
+    os.close(handle)
+    return collected
 
 
-def report(workdir: Path, worker: str) -> None:
-    """The page, of whatever there is. Raises UserError."""
+def report(workdir: Path, worker: str, *, watched: bool = True) -> Mapping[str, Any]:
+    """The page, of whatever there is; its summary. Raises UserError."""
     files = JobFiles(StudyPaths(workdir).launch)
     config, _ = submitted(files)
     with (
         _slot(files, worker),
         paths.work_directory(workdir, shared=True, wait=True) as here,
-        _reporting(files, worker, config) as reporter,
+        _reporting(files, worker, config, watched=watched) as reporter,
     ):
         if not left(files, here):
             shutil.rmtree(here.prefix, ignore_errors=True)
         reporter.at("report")
-        collected = make_page(here, reporter)
-    print(summary.headline(collected))
-    print(f"report: {(here.report / 'index.html').resolve()}")
+        return make_page(here, reporter)
 
 
 def left(files: JobFiles, here: StudyPaths) -> list[str]:
@@ -154,8 +148,8 @@ def foresee(config: Config, workdir: Path) -> list[TrialWork]:
 
 
 @contextmanager
-def _reporting(files: JobFiles, worker: str, config: Config) -> Iterator[Beating]:
-    reporter = Beating(make_reporter(), files, worker, 60 * config.launch.stall_minutes)
+def _reporting(files: JobFiles, worker: str, config: Config, *, watched: bool) -> Iterator[Beating]:
+    reporter = Beating(make_reporter(), files, worker, 60 * config.launch.stall_minutes if watched else None)
     try:
         yield reporter
     except BaseException:

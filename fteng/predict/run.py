@@ -94,7 +94,8 @@ def answer_all(
         rows = _rows(np.asarray(logits)[: len(wrong)], None if far is None else np.asarray(far), wrong, reference)
         output.write(part, rows)
         errors += sum(bool(row.error) for row in rows)
-        unlike += sum(row.unlike is not None and row.unlike > 1 for row in rows)
+        # What could not be read is black here, and says nothing of anybody's images.
+        unlike += sum(not row.error and row.unlike is not None and row.unlike > 1 for row in rows)
         reporter.advance(len(part), f"{errors} unreadable" if errors else None)
 
     waiting: tuple[Sequence[Wanted], Any, Any, Sequence[str]] | None = None

@@ -1,8 +1,11 @@
 """The activations of one start at the entries that are kept: filled in one walk over the images, read by row and view."""
 
+import fcntl
 import hashlib
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +17,7 @@ from numpy.lib.format import open_memmap
 
 from fteng import paths
 from fteng.data.prepare import Dataset
-from fteng.distributed import agree, is_main, wait
+from fteng.distributed import agree, is_alone, is_main, wait
 from fteng.errors import UserError
 from fteng.mesh import Mesh
 from fteng.prefix.budget import Choice
@@ -26,6 +29,7 @@ from fteng.train.trial import Start
 
 # Read at a time to verify a file.
 _CHUNK = 1 << 24
+_SECONDS_BETWEEN_TRIES = 0.5
 
 
 class Layout(NamedTuple):
@@ -75,9 +79,38 @@ def fill(
 ) -> dict[Entry, Kept]:
     """Every chosen entry, from its file where one stands and is sound, else computed in one walk. on_images(k): k more are through.
 
+    Of several processes that want files of one folder, one computes them, and the others wait and find them proven.
     Raises UserError when the disk is full, or where half precision overflows.
     """
     wanted = [choice for choice in choices if choice.place]
+    with _turn(folder, say, on_images) if is_main() and any(choice.place == "disk" for choice in wanted) else nullcontext():
+        return _fill(ground, wanted, folder, say, on_images)
+
+
+@contextmanager
+def _turn(folder: Path, say: Callable[[str], None], on_images: Callable[[int], None]) -> Iterator[None]:
+    """Alone with the files of the folder; the kernel ends the turn of a process that is killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        waiting = False
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not waiting:
+                    say(f"another process fills {folder}; waiting for it")
+                waiting = True
+                if is_alone():
+                    # A sign of life, and the moment at which a request to stop is heard; of several processes all hear it, or none.
+                    on_images(0)
+                time.sleep(_SECONDS_BETWEEN_TRIES)
+        yield
+
+
+def _fill(
+    ground: Ground, wanted: Sequence[Choice], folder: Path, say: Callable[[str], None], on_images: Callable[[int], None]
+) -> dict[Entry, Kept]:
     kept: dict[Entry, Kept] = {}
     for choice in wanted:
         if choice.place != "disk":

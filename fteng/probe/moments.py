@@ -1,5 +1,6 @@
 """Mean and variance of every batch-norm layer's input, and of every stage's output, over many batches from what each batch says."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,8 +17,11 @@ from fteng.train.feed import Feed
 Tree = Any
 
 
-def adapt(backbone: Backbone, weights: Weights, dataset: Dataset, feed: Feed, batch_size: int) -> Weights:
+def adapt(
+    backbone: Backbone, weights: Weights, dataset: Dataset, feed: Feed, batch_size: int, on_images: Callable[[int], None]
+) -> Weights:
     """The weights with the batch-norm statistics of the training images in place of the source's (Li et al. 2016, AdaBN).
+    on_images(k): k more images are through.
 
     Each layer sees what earlier layers make of the batch's own statistics, as in training mode; the moments of whole batches
     are averaged (precise statistics, Wu and Johnson 2021), not smoothed.
@@ -36,6 +40,7 @@ def adapt(backbone: Backbone, weights: Weights, dataset: Dataset, feed: Feed, ba
         if counted == batch_size or total is None:
             total = add_moments(total, run(weights.params, weights.stats, feed.take(part)), 1)
             seen += 1
+        on_images(counted)
     moments = central_moments(total, seen)
     return weights._replace(stats=jax.tree.map(lambda values: jnp.asarray(values, jnp.float32), moments))
 

@@ -31,7 +31,7 @@ def render(summary: Mapping[str, Any]) -> str:
     )
     modules = (changes, curves, final, findings, flow, methods, mistakes, similarity, tables, view, words)
     environment.globals |= {module.__name__.rpartition(".")[2]: module for module in modules}
-    script = (here / "script.js").read_text(encoding="utf-8")
+    script = "".join((here / name).read_text(encoding="utf-8") for name in ("shared.js", "script.js"))
     # The policy names this one script by its digest: nothing else can run, and no request can leave the page.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     cleaned = view.clean(summary)

@@ -67,7 +67,11 @@ def _one(workdirs: Sequence[Path], out: Path | None) -> Path:
         raise UserError(f"no study in {workdir}: study.json is missing; give the --workdir of a run of python -m fteng.main")
     from fteng import paths, report, summary
 
-    return report.write(paths.StudyPaths(workdir).report, summary.collect(workdir))
+    where, collected = paths.StudyPaths(workdir).report, summary.collect(workdir)
+    try:
+        return report.write(where, collected)
+    except OSError as error:
+        raise UserError(f"cannot write the page to {where} ({error.strerror}); make room, or make the folder writable") from None
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from altair.utils import schemapi
 from markupsafe import Markup
 
 from fteng.report import figures, view, words
+from fteng.trials import Variant
 
 Summary = Mapping[str, Any]
 _MEASURES = (
@@ -41,6 +42,9 @@ def finding(summary: Summary) -> str:
         leading += plan["stages"][:first]
     still = sum(stage["relative"] in (0, None) and stage["cka"] in (1, None) for stage in leading)
     text = f"Before and after tuning, on {words.number(changes['images'], 'validation image')}."
+    every = sum(bool(row.get("trials")) and _from_pretrained(row) for row in summary["depth_curve"])
+    if len(found) < every:
+        text += f" Compared are {len(found)} of {every} plans, spread over the depths; the one that trains most is among them."
     if leading:
         text += (
             f" Of the leading stages that were frozen, {still} of {len(leading)} are exactly as they were (change 0, likeness 1)"
@@ -70,6 +74,15 @@ def table(summary: Summary, key: str) -> list[tuple[str, list[str]]]:
     found = plans(summary)
     cells = {plan["trial"]: {stage["stage"]: stage for stage in plan["stages"]} for plan in found}
     return [(stage, [_cell(cells[plan["trial"]].get(stage), key) for plan in found]) for stage in summary["stages"]]
+
+
+def _from_pretrained(row: Mapping[str, Any]) -> bool:
+    return Variant(**row.get("variant", {})).start == "pretrained"
+
+
+def undrawn(summary: Summary) -> int:
+    """How many plans that tuned a stage stand in the tables alone."""
+    return max(0, sum(any(stage["trained"] for stage in plan["stages"]) for plan in plans(summary)) - len(figures.SERIES))
 
 
 def legend(summary: Summary) -> list[tuple[str, str]]:

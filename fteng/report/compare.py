@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fteng import paths
+from fteng.errors import UserError
 
 
 def render(comparison: Mapping[str, Any], command: str) -> str:
@@ -28,7 +29,7 @@ def render(comparison: Mapping[str, Any], command: str) -> str:
         lstrip_blocks=True,
     )
     environment.globals |= {"rows": compare_rows, "words": words}
-    script = (here / "compare.js").read_text(encoding="utf-8")
+    script = (here / "shared.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     cleaned = view.clean(comparison)
     return environment.get_template("compare.html").render(
@@ -44,12 +45,20 @@ def render(comparison: Mapping[str, Any], command: str) -> str:
 def write(out: Path, workdirs: Sequence[Path], command: str) -> Path:
     """Write `index.html` and `comparison.json` of these studies into `out`; returns the path of the page.
 
-    Raises UserError, a line for each folder that is no study or cannot be read.
+    Raises UserError, a line for each folder that is no study or cannot be read, and where `out` is a file, holds a study's own page
+    or cannot be written.
     """
     from fteng.report import compare_studies
 
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out: {out} is a file, it must be a folder, or a name for a new one")
+    if (out / "summary.json").exists():
+        raise UserError(f"--out: {out} holds the page of a study (summary.json), which this one would replace; name another folder")
     found = compare_studies.compare(compare_studies.read_studies(workdirs, out))
     page = out / "index.html"
-    paths.write_text(page, render(found, command))
-    paths.write_json(out / "comparison.json", found)
+    try:
+        paths.write_text(page, render(found, command))
+        paths.write_json(out / "comparison.json", found)
+    except OSError as error:
+        raise UserError(f"--out: cannot write to {out} ({error.strerror}); make room, or name another folder") from None
     return page

@@ -22,6 +22,11 @@ def warnings(names: Sequence[str], summaries: Sequence[Summary], metric: str) ->
         ("Other data", "between them a difference may be of the images as well as of the network", _data),
         ("Other margin or confidence", "they would not all have called the same plan not worse", _strictness),
         (
+            "Other level of intervals",
+            "each score’s interval is at the level of its own study, so that their lengths must not be compared",
+            lambda summary: summary["judge"]["confidence"],
+        ),
+        (
             "Other source profile",
             "their distances have different units",
             lambda summary: (summary["source_profile"] or {}).get("kind"),
@@ -41,6 +46,32 @@ def warnings(names: Sequence[str], summaries: Sequence[Summary], metric: str) ->
         elif waiting:
             found.append(f"Not finished: {name} has {words.number(waiting, 'trial')} to run; its recommendation may change.")
     return found
+
+
+def other_pixels(names: Sequence[str], summaries: Sequence[Summary], images: Sequence[str]) -> list[str]:
+    """Studies that say they read the same images in the same way, and whose data have other digests all the same.
+
+    images: of each study, equal where the names, classes and groups of its test images are.
+    """
+    found = []
+    keys = [(same, _division(summary), _seen(summary)) for same, summary in zip(images, summaries, strict=True)]
+    for number, key in enumerate(keys):
+        rows = [index for index, other in enumerate(keys) if other == key]
+        parts = _parts([names[row] for row in rows], [summaries[row]["dataset"]["digest"] for row in rows])
+        if len(parts) > 1 and rows[0] == number:
+            found.append(
+                f"Other pixels: {' / '.join(_listed(part) for part in parts)} name the same images at the same size, but their data"
+                " digests differ: image files, labels or groups were changed in between; their pairs compare answers to images that"
+                " may not be the same."
+            )
+    return found
+
+
+def _seen(summary: Summary) -> Any:
+    """What decides which pixels a network gets of a file."""
+    data, how = summary["run"]["config"]["data"], summary["weights"].get("preprocess", {})
+    crop = how.get("crop") if data.get("resize") == "weights" else None
+    return summary["dataset"]["image_size"], data.get("resize"), how.get("interpolation"), crop
 
 
 def settings(summaries: Sequence[Summary]) -> list[dict[str, Any]]:

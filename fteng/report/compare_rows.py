@@ -39,6 +39,21 @@ def lead(comparison: Comparison) -> str:
     return words.capital("; ".join(told)) + "." if told else "No study recommends anything yet."
 
 
+def levels(comparison: Comparison) -> str:
+    """`95 % intervals`; where the studies differ, where each says its own."""
+    found = sorted({study["confidence"] for study in comparison["studies"]})
+    if len(found) == 1:
+        return f"{100 * found[0]:g} % intervals"
+    return f"intervals at the level of each study ({', '.join(f'{100 * level:g}' for level in found)} %), which stands beside them"
+
+
+def _scored(study: Mapping[str, Any], estimate: Mapping[str, Any] | None, comparison: Comparison) -> str:
+    """The score with its interval, and the interval's level where another study has another."""
+    text = words.interval(estimate)
+    several = len({other["confidence"] for other in comparison["studies"]}) > 1
+    return f"{text} ({100 * study['confidence']:g} %)" if several and "[" in text else text
+
+
 def pairs_about(comparison: Comparison) -> str:
     """What the table of pairs rests on."""
     counts = {how: sum(row["how"] == how for row in comparison["pairs"]) for how in _HOW}
@@ -97,7 +112,7 @@ def study_rows(comparison: Comparison) -> list[dict[str, Any]]:
                 "images": " / ".join(f"{images.get(split, 0):,}" for split in ("train", "val", "test")),
                 "test_groups": groups.get("test") if groups.get("test") != images.get("test") else None,
                 "plan": "nothing yet" if row is None else row["plan"],
-                "test": "–" if row is None else words.interval(row["test"]),
+                "test": "–" if row is None else _scored(study, row["test"], comparison),
                 "chance": words.score(study["chance"]),
                 "seconds": words.duration(cost.get("seconds")) if cost else "–",
                 "flops": words.quantity(cost.get("flops_per_example")) if cost else "–",
@@ -116,7 +131,7 @@ def curve_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "plan": row["label"],
             "share": f"{row['frozen_share']:.0%}",
             "depth": row["freeze_depth"],
-            "test": words.interval(row["test"]),
+            "test": _scored(study, row["test"], comparison),
         }
         for study in comparison["studies"]
         for row in study["curve"]
@@ -161,9 +176,16 @@ def regret_about(comparison: Comparison) -> str:
     studies = words.number(len(known), "study", "studies")
     return (
         "Regret is how many points of its own metric an advice lost on test against the best plan that the study measured."
-        f" Following the folklore lost {worst} in {studies}. Brackets: 95 % intervals from resampled test images; the best plan was"
-        " picked on the same images, which makes every regret a little too large."
+        f" Following the folklore lost {worst} in {studies}. Brackets: {_advice_levels(comparison)} from resampled test images; the"
+        " best plan was picked on the same images, which makes every regret a little too large."
     )
+
+
+def _advice_levels(comparison: Comparison) -> str:
+    found = sorted({study["advice_confidence"] for study in comparison["studies"] if study["advice_confidence"] is not None})
+    if len(found) == 1:
+        return f"{100 * found[0]:g} % intervals"
+    return f"intervals at the level of each study ({', '.join(f'{100 * level:g}' for level in found)} %)"
 
 
 def regret_columns(comparison: Comparison) -> list[tuple[str, str]]:

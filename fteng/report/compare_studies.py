@@ -53,10 +53,11 @@ def read_studies(workdirs: Sequence[Path], out: Path) -> list[Study]:
 
 
 def compare(studies: Sequence[Study]) -> dict[str, Any]:
-    """All numbers of the page. Every score is in the metric that decides in most of the studies."""
+    """All numbers of the page. Every score is in the metric that decides in most of the studies; its interval is at the level of
+    its own study, and pairs are tested at the level of most of them."""
     summaries = [study.summary for study in studies]
     metric = Counter(summary["judge"]["metric"] for summary in summaries).most_common(1)[0][0]
-    confidence = summaries[0]["judge"]["confidence"]
+    confidence = Counter(summary["judge"]["confidence"] for summary in summaries).most_common(1)[0][0]
     resamples = max(summary["judge"]["resamples"] for summary in summaries)
     models = [Model(study.answers, _images(study), tuple(study.summary["dataset"]["classes"])) for study in studies]
     pairs = every_couple(models, metric, resamples, confidence)
@@ -68,7 +69,8 @@ def compare(studies: Sequence[Study]) -> dict[str, Any]:
         "resamples": resamples,
         "studies": [_told(study, metric) for study in studies],
         "pairs": pairs,
-        "warnings": compare_checks.warnings([study.name for study in studies], summaries, metric),
+        "warnings": compare_checks.warnings([study.name for study in studies], summaries, metric)
+        + compare_checks.other_pixels([study.name for study in studies], summaries, [model.images for model in models]),
         "settings": compare_checks.settings(summaries),
     }
 
@@ -140,6 +142,7 @@ def _told(study: Study, metric: str) -> dict[str, Any]:
         "dataset": {name: dataset[name] for name in ("name", "classes", "image_size", "groups", "digest")} | {"images": images},
         "stages": list(summary["stages"]),
         "metric": summary["judge"]["metric"],
+        "confidence": summary["judge"]["confidence"],
         "chance": summary["chance"].get(metric),
         "trials": {"planned": len(summary["trials"]), "ended": len(view.ended(summary))},
         "recommendation": _recommended(summary, metric),
@@ -149,6 +152,7 @@ def _told(study: Study, metric: str) -> dict[str, Any]:
         "first_noticeable": None if said is None else said["profile"]["first_noticeable"],
         "advice": [] if said is None else [_advice(row) for row in said["grade"]["advice"]],
         "advice_metric": None if said is None else said["metric"],
+        "advice_confidence": None if said is None else said["grade"].get("confidence", 0.95),
         "run": {name: run[name] for name in ("command", "device", "cpu", "git", "started", "seconds")},
         "fteng": run["versions"].get("fteng"),
     }

@@ -1,5 +1,6 @@
 """ROC and precision-recall of the recommended plan: drawn line by line, since each is one band and one line in a square."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -24,7 +25,7 @@ def finding(summary: Summary) -> str:
     """What the curves are of, what is called positive, and what a band means."""
     curves, dataset, judge = summary["curves"], summary["dataset"], summary["judge"]
     if curves["classes"] == 2:
-        text = f"The class {curves['rows'][0]['positive']} is the positive one."
+        text = f"The class {curves['rows'][0]['positive']} is the positive one, the last by the alphabet."
     else:
         text = "Each class is set against the rest; the mean gives every class the same weight."
         if len(curves["rows"]) < curves["classes"]:
@@ -51,9 +52,9 @@ def draw(summary: Summary) -> list[list[Markup]]:
     return drawn
 
 
-def points(row: Mapping[str, Any]) -> list[dict[str, str]]:
+def points(row: Mapping[str, Any], summary: Summary) -> list[dict[str, str]]:
     """The points a clinic works at, in words."""
-    shown = []
+    temperature, shown = _temperature(summary), []
     for point in row["points"]:
         threshold = point["threshold"]
         shown.append(
@@ -61,12 +62,43 @@ def points(row: Mapping[str, Any]) -> list[dict[str, str]]:
                 "keeps": f"{words.capital(point['keeps'])} ≥ {100 * point['level']:.0f} %",
                 "best": words.interval(point["best"]),
                 "other": "sensitivity" if point["keeps"] == "specificity" else "specificity",
-                "threshold": "–" if threshold is None else f"{threshold:.3g}",
+                "threshold": "–" if threshold is None else _probability(threshold, point.get("log_odds")),
+                "calibrated": "–" if threshold is None else _calibrated(threshold, point.get("log_odds"), temperature),
                 "sensitivity": "–" if point["sensitivity"] is None else words.interval(point["sensitivity"]),
                 "specificity": "–" if point["specificity"] is None else words.interval(point["specificity"]),
             }
         )
     return shown
+
+
+def is_calibrated(summary: Summary) -> bool:
+    """Whether a threshold has a calibrated twin: with more classes the temperature may turn the order of two images around."""
+    return summary["curves"]["classes"] == 2 and _temperature(summary) is not None
+
+
+def _temperature(summary: Summary) -> float | None:
+    return (summary.get("calibration") or {}).get("temperature")
+
+
+def _calibrated(threshold: float, log_odds: float | None, temperature: float | None) -> str:
+    if temperature is None or (log_odds is None and not 0 < threshold < 1):
+        return "–"
+    scaled = (math.log(threshold / (1 - threshold)) if log_odds is None else log_odds) / temperature
+    return _probability(_expit(scaled), scaled)
+
+
+def _expit(log_odds: float) -> float:
+    return 1 / (1 + math.exp(-log_odds)) if log_odds > 0 else math.exp(max(log_odds, -700)) / (1 + math.exp(max(log_odds, -700)))
+
+
+def _probability(value: float, log_odds: float | None) -> str:
+    """Three figures, near 1 of what is missing to it: 0.99987, or `1 − 2.3e-12`."""
+    missing = 1 - value if log_odds is None else _expit(-log_odds)
+    if missing >= 0.01:
+        return f"{value:.3g}"
+    if missing < 1e-6:
+        return f"1 − {missing:.2g}" if missing else "1"
+    return f"{value:.{math.ceil(-math.log10(missing)) + 1}f}"
 
 
 def rows(row: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -107,7 +139,7 @@ def _precision(name: str, row: Mapping[str, Any]) -> Markup:
     line = [*zip(row["precision"]["at"], row["precision"]["value"], strict=True)]
     share = row["share"]
     reference = "" if share is None else f"M0 {1 - share:.4f}H1"
-    return _square(f"Precision-recall curve, {name}", "recall (sensitivity)", "precision", row["precision"], line, reference, [])
+    return _square(f"Precision-recall, {name}", "recall (sensitivity)", "precision", row["precision"], line, reference, [])
 
 
 def _square(

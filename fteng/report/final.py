@@ -19,7 +19,10 @@ def finding(summary: Summary) -> str:
     text += f" {judge['resamples']:,} bootstrap resamples of the {unit}."
     classes = summary["dataset"]["classes"]
     if len(classes) == 2:
-        return f"{text} Sensitivity is the share of {classes[1]} that is found, specificity the share of {classes[0]}."
+        return (
+            f"{text} The positive class is {classes[1]}, the last by the alphabet: sensitivity is the share of {classes[1]} that is"
+            f" found, specificity the share of {classes[0]}."
+        )
     return f"{text} ROC-AUC and average precision set each class against the rest and give every class the same weight."
 
 

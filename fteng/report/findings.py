@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fteng.analysis.metrics import METRICS
 from fteng.report import view, words
+from fteng.steer import BY_USER
 
 Summary = Mapping[str, Any]
 _WHAT_COSTS_ARE = (
@@ -36,15 +38,26 @@ def answer(summary: Summary) -> dict[str, Any]:
     what = words.plan(row["freeze_depth"], row["tap"], stages, row.get("trainable_stages", []), view.way(row).removeprefix(", "))
     unit = "images" if summary["dataset"]["groups"].get("test", n) == n else "groups"
     seeds = "" if view.is_probe(row) else f" ({words.number(row['seeds'], 'seed')})"
-    sure = (
+    estimate = row["test"].get(metric) or {"value": None, "low": None}
+    bare = estimate["value"] is not None and estimate["low"] is None
+    brackets = (
         f"Brackets: {judge['confidence'] * 100:g} % intervals, their standard error from"
-        f" {judge['resamples']:,} bootstrap resamples of the test {unit}"
-        f"{seeds}. A plan that trains less counts as not worse when it is shown"
+        f" {judge['resamples']:,} bootstrap resamples of the test {unit}{seeds}."
+    )
+    rare = " of the rarest class" if metric in METRICS and METRICS[metric].by_class else ""
+    if bare:
+        brackets = (
+            f"The score has no interval: the test {unit}{rare} are so few that resamples tell no error, or one"
+            f" resample in ten and more has none of them{seeds}. How far it may be off is not known."
+        )
+    sure = (
+        f"{brackets} A plan that trains less counts as not worse when it is shown"
         f" to lose at most {judge['margin']:g} {words.metric_name(metric)} on the validation images."
     )
     # Non-breaking spaces: a number stays with its interval and its unit.
     scored = words.interval(row["test"].get(metric), 2).replace(" ", "\u00a0")
-    tested = f"{words.metric_name(metric)} {scored} on {view.size(summary, 'test')}."
+    few = f" (no interval: too few {unit}{rare})" if bare else ""
+    tested = f"{words.metric_name(metric)} {scored}{few} on {view.size(summary, 'test')}."
     reason = f"{words.capital(choice['reason'])}{_cheaper(summary, row)}"
     return {"headline": f"{what}: {tested}", "reason": reason, "sure": sure, "warnings": warnings}
 
@@ -212,7 +225,20 @@ def limits(summary: Summary) -> list[str]:
         every = len(depths) == len(summary["stages"]) + 1
         untried = "no other exists" if every else "nothing is known about the others"
         found.append(f"Freeze depths tried: {', '.join(str(depth) for depth in depths)}; {untried}.")
-    raced = sum(trial["status"] in ("stopped", "not run") for trial in ended)
+    short = [trial for trial in ended if trial["status"] in ("stopped", "not run")]
+    by_user = sum(trial["note"].startswith(BY_USER) for trial in short)
+    if by_user:
+        found.append(
+            f"{words.number(by_user, 'trial')} of {len(ended)} did not go to the end because whoever ran the study stopped them;"
+            " what they had learned by then is no judgement on their depth."
+        )
+    clones = sum(bool(trial.get("variant", {}).get("parent")) for trial in ended)
+    if clones:
+        found.append(
+            f"{words.number(clones, 'trial')} went on from another trial's weights: steps and cost of such a clone are counted from"
+            " there, and it has had more training than the depths beside it."
+        )
+    raced = len(short) - by_user
     if raced:
         found.append(
             f"{words.number(raced, 'trial')} of {len(ended)} did not go to the end: rates that ranked lower, depths that on"
@@ -223,9 +249,12 @@ def limits(summary: Summary) -> list[str]:
         found.append(
             f"{words.number(lost, 'trial')} diverged or failed and carry no score; the table of trials says which and why."
         )
-    if dataset["left_out"]:
+    lost, unwanted = len(view.images_left_out(dataset)), sum(images for _, images in view.excluded(dataset))
+    if lost:
+        found.append(f"{words.number(lost, 'image is', 'images are')} left out, by name in the section on data.")
+    if unwanted:
         found.append(
-            f"{words.number(len(dataset['left_out']), 'image is', 'images are')} left out, by name in the section on data."
+            f"{words.number(unwanted, 'image is', 'images are')} left out by the rules of the config, see the section on data."
         )
     found.append(
         f"The choice was made on validation by {words.metric_name(judge['metric'])}; no test score took part in it."

@@ -1,12 +1,13 @@
 """From the images that were found to those that were tested on, n at each step, as a drawing."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from markupsafe import Markup, escape
 
-from fteng.report import words
+from fteng.report import view, words
 
 Summary = Mapping[str, Any]
 _LINE, _PAD, _GAP = 18, 12, 26
@@ -33,10 +34,20 @@ def draw(summary: Summary) -> list[Markup]:
 
 def reasons(summary: Summary) -> list[tuple[str, int]]:
     """Why images were left out, most frequent first; what follows a colon or stands in brackets differs from image to image."""
-    found = Counter(row["reason"].partition(":")[0].partition(" (")[0] for row in summary["dataset"]["left_out"])
+    found = Counter(_kind(row["reason"]) for row in view.images_left_out(summary["dataset"]))
+    for reason, images in view.excluded(summary["dataset"]):
+        found[_kind(reason)] += images
     rows = found.most_common()
     rest = sum(count for _, count in rows[_NAMED:])
     return rows[:_NAMED] + ([("other reasons", rest)] if rest else [])
+
+
+def _kind(reason: str) -> str:
+    """The reason without what differs from image to image."""
+    merged = re.sub(r"^lesion .+ is .+ in different images$", "of lesions with different labels", reason)
+    merged = re.sub(r"^its rows in .+ disagree on .+", "with table rows that disagree", merged)
+    merged = re.sub(r"^tables disagree on .+", "with tables that disagree", merged)
+    return merged.partition(":")[0].partition(" (")[0]
 
 
 def sentence(summary: Summary) -> str:
@@ -52,16 +63,23 @@ def _images(summary: Summary, split: str) -> int:
 
 def _found(summary: Summary) -> _Box:
     dataset = summary["dataset"]
-    total = sum(_images(summary, split) for split in dataset["counts"]) + len(dataset["left_out"])
+    total = sum(_images(summary, split) for split in dataset["counts"]) + _out(summary)
     limit = summary["run"]["config"].get("data", {}).get("limit", 0)
-    return _Box(f"{words.number(total, 'image')} found", (f"data.limit={limit} drawn from what there was",) if limit else ())
+    # A table counts images as well whose files are not there.
+    found = "listed" if view.excluded(dataset) else "found"
+    return _Box(f"{words.number(total, 'image')} {found}", (f"data.limit={limit} drawn from what there was",) if limit else ())
 
 
 def _left_out(summary: Summary) -> _Box | None:
     rows = reasons(summary)
     if not rows:
         return None
-    return _Box(f"{words.number(len(summary['dataset']['left_out']), 'image')} left out", tuple(f"{n:,} {why}" for why, n in rows))
+    return _Box(f"{words.number(_out(summary), 'image')} left out", tuple(f"{n:,} {why}" for why, n in rows))
+
+
+def _out(summary: Summary) -> int:
+    dataset = summary["dataset"]
+    return len(view.images_left_out(dataset)) + sum(images for _, images in view.excluded(dataset))
 
 
 def _used(summary: Summary) -> _Box:
@@ -75,7 +93,7 @@ def _used(summary: Summary) -> _Box:
 
 def _splits(summary: Summary) -> list[_Box]:
     dataset, titles = summary["dataset"], {"train": "Training", "val": "Validation", "test": "Test"}
-    why = {"train": "weights are fitted", "val": "depth and rate are chosen", "test": "looked at once, at the end"}
+    why = {"train": "weights are fitted", "val": "depth and rate are chosen", "test": "takes part in no choice"}
     boxes = []
     for split, counts in dataset["counts"].items():
         total, groups = sum(counts.values()), dataset["groups"].get(split)

@@ -1,8 +1,9 @@
 """A paragraph on methods, ready to paste, made of what this study did, and the works it rests on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fteng.config import SweepConfig, TrainConfig
 from fteng.report import view, words
 
 Summary = Mapping[str, Any]
@@ -26,6 +27,19 @@ _WORKS = {
         "article",
         "author={Field, C. A. and Welsh, A. H.}, title={Bootstrapping clustered data},"
         " journal={Journal of the Royal Statistical Society: Series B}, volume={69}, number={3}, pages={369--390}, year={2007}",
+    ),
+    "piaggio2012": (
+        "Piaggio et al. 2012",
+        "article",
+        "author={Piaggio, Gilda and Elbourne, Diana R. and Pocock, Stuart J. and Evans, Stephen J. W. and Altman, Douglas G.},"
+        " title={Reporting of Noninferiority and Equivalence Randomized Trials: Extension of the CONSORT 2010 Statement},"
+        " journal={JAMA}, volume={308}, number={24}, pages={2594--2604}, year={2012}",
+    ),
+    "dunnett1955": (
+        "Dunnett 1955",
+        "article",
+        "author={Dunnett, Charles W.}, title={A Multiple Comparison Procedure for Comparing Several Treatments with a Control},"
+        " journal={Journal of the American Statistical Association}, volume={50}, number={272}, pages={1096--1121}, year={1955}",
     ),
     "holm1979": (
         "Holm 1979",
@@ -83,6 +97,20 @@ _BALANCE = {
     "sampling": "Classes were sampled equally often.",
     "logits": "Logits were adjusted by the class shares of training in the loss.",
 }
+_BATCH_NORM = {
+    "keep": "kept the statistics of pretraining",
+    "adapt": "had its statistics computed anew on the training images, and kept those",
+    "batch": "followed the batch in the stages that were tuned",
+    "batch_all": "followed the batch in all stages",
+}
+_LEAVES = {"all": "all parameters", "norm": "the normalisation parameters alone", "bias": "the biases alone"}
+_CONTROLS = {"random": "random weights", "mean_var": "weights redrawn with each array’s mean and variance"}
+_RESIZED = {
+    "squash": "Images were resized to",
+    "crop": "The centre square of each image was resized to",
+    "letterbox": "Images were resized with their proportions kept, and grey bars, to",
+    "weights": "The part of each image that the weights’ own evaluation looks at was resized to",
+}
 _MAPS = {"cam": "zhou2016", "grad_cam": "selvaraju2017", "gradient_input": "shrikumar2017"}
 
 
@@ -97,7 +125,7 @@ class _Cited(dict[str, None]):
 def write(summary: Summary) -> tuple[list[str], str]:
     """(paragraphs, their BibTeX)."""
     cite = _Cited()
-    paragraphs = [_data(summary), _network(summary, cite), _choice(summary), _statistics(summary, cite), _software(summary)]
+    paragraphs = [_data(summary), _network(summary, cite), _choice(summary, cite), _statistics(summary, cite), _software(summary)]
     entries = [f"@{_WORKS[key][1]}{{{key},\n  " + _WORKS[key][2].replace("}, ", "},\n  ") + "\n}" for key in cite]
     return [text for text in paragraphs if text], "\n\n".join(entries)
 
@@ -109,7 +137,8 @@ def _config(summary: Summary, part: str) -> Mapping[str, Any]:
 def _data(summary: Summary) -> str:
     dataset, given = summary["dataset"], _config(summary, "data")
     counts = dataset["counts"]
-    total, out = sum(sum(split.values()) for split in counts.values()), len(dataset["left_out"])
+    total = sum(sum(split.values()) for split in counts.values())
+    out = len(view.images_left_out(dataset)) + sum(images for _, images in view.excluded(dataset))
     of_class = {name: sum(split.get(name, 0) for split in counts.values()) for name in dataset["classes"]}
     classes = ", ".join(f"{name} {n:,}" for name, n in list(of_class.items())[:10]) + ", …" * (len(of_class) > 10)
     text = f"We used {words.count(total, sum(dataset['groups'].values()) or None)} of {dataset['name']}"
@@ -127,52 +156,140 @@ def _data(summary: Summary) -> str:
     text += f" (seed {seed})" if seed is not None and not given.get("folds") else ""
     if given.get("folds"):
         text += f"; the test set is fold {given.get('fold', 0) + 1} of {given['folds']}"
-    return f"{text}. Images were resized to {dataset['image_size']} × {dataset['image_size']} pixels."
+    resized = _RESIZED[given.get("resize", "squash")]
+    text += f". {resized} {dataset['image_size']} × {dataset['image_size']} pixels."
+    if len(dataset["classes"]) == 2:
+        text += f" Sensitivity, average precision and the like count {dataset['classes'][1]} as the positive class."
+    return text
 
 
 def _network(summary: Summary, cite: _Cited) -> str:
-    recipe, sweep, stages = _config(summary, "train"), _config(summary, "sweep"), summary["stages"]
+    recipe, stages = _config(summary, "train"), summary["stages"]
     text = (
         f"The network was {summary['backbone']} with pretrained weights ({summary['weights']['source']}, sha256"
         f" {summary['weights']['sha256'][:16]}…), taken as a list of {len(stages)} stages from {stages[0]} to {stages[-1]}. A"
         f" linear classifier was fitted to the pooled output of every stage, its L2 strength chosen on validation"
     )
-    depths = sorted({row["freeze_depth"] for row in summary["trials"] if row["freeze_depth"] is not None})
-    if not depths or not recipe:
+    if not summary["trials"] or not recipe:
         return f"{text}."
     rates = sorted({row["learning_rate"] for row in summary["trials"]})
     seeds = {row["seed"] for row in summary["trials"]}
-    named = " and ".join(filter(None, (", ".join(map(str, depths[:-1])), str(depths[-1]))))
     text += (
-        f". In addition the first {named} of the stages were frozen and those behind them tuned together with a linear head"
-        f" for {words.number(recipe['epochs'], 'epoch')} (batches of {recipe['batch_size']}"
+        f". In addition {_plans(summary)} for {words.number(recipe['epochs'], 'epoch')} (batches of {recipe['batch_size']}"
+        f", {_optimizer(recipe, cite)}, weight decay {recipe['weight_decay']:g}"
+        f", peak learning rate {' or '.join(f'{rate:g}' for rate in rates)}, {_schedule(recipe)}"
+        f", {words.number(len(seeds), 'seed')}). {_ways(summary)}"
     )
-    text += f", {_optimizer(recipe, cite)}, weight decay {recipe['weight_decay']:g}"
-    text += f", peak learning rate {' or '.join(f'{rate:g}' for rate in rates)}"
-    text += ", cosine schedule" if recipe.get("schedule") == "cosine" else ""
-    text += f", {words.number(len(seeds), 'seed')})"
-    if recipe.get("head_init") == "probe":
-        text += f". The head started from the classifier of the frozen network {cite('kumar2022')}"
-    if sweep.get("batch_norm") == ["keep"] and summary["source_profile"].get("kind") == "batch_norm":
-        text += ". Batch normalisation kept the statistics of pretraining"
-    text += f". Augmentation: {', '.join(recipe['augment'])}" if recipe.get("augment") else ". Images were not augmented"
+    usual = TrainConfig()
+    if recipe.get("head_init", usual.head_init) == "probe":
+        text += f"The head started from the classifier of the frozen network {cite('kumar2022')}. "
+    else:
+        text += "The head started from zero. "
+    text += _batch_norm(summary, recipe)
+    text += f"Augmentation: {', '.join(recipe['augment'])}" if recipe.get("augment") else "Images were not augmented"
+    if recipe.get("augment") and recipe.get("views"):
+        text += f" ({recipe['views']} views of each image, the same for all trials)"
+    mixup, smoothing = recipe.get("mixup", usual.mixup), recipe.get("label_smoothing", usual.label_smoothing)
+    text += f"; images and labels were mixed in pairs (mixup, Beta({mixup:g}, {mixup:g}))" if mixup else ""
+    text += f"; labels were smoothed by {smoothing:g}" if smoothing else ""
+    if recipe.get("activations", usual.activations) != usual.activations:
+        text += f"; outputs of frozen stages were handed on as {recipe['activations']}"
     balance = _BALANCE.get(recipe.get("balance", "none"), "")
     return f"{text}.{' ' * bool(balance)}{balance}"
 
 
+def _plans(summary: Summary) -> str:
+    """What was frozen and what trained, as the beginning of a sentence."""
+    stages = summary["stages"]
+    tuned = [row for row in summary["trials"] if row.get("trainable_stages", ["unknown"])]
+    depths = sorted({row["freeze_depth"] for row in tuned if row["freeze_depth"] is not None} - {len(stages)})
+    sets = list(dict.fromkeys(tuple(row["trainable_stages"]) for row in tuned if row["freeze_depth"] is None))
+    parts = []
+    if depths:
+        frozen = f"the first {_listed([str(depth) for depth in depths], 'and')} of the stages were frozen and those behind them"
+        parts.append(("all stages were" if depths == [0] else frozen) + " tuned together with a linear head")
+    if sets:
+        named = [" and ".join(names) for names in sets[:3]] + [f"{len(sets) - 3} further sets of stages"] * (len(sets) > 3)
+        parts.append(f"{_listed(named, 'or')} alone were tuned together with a linear head")
+    if len(tuned) < len(summary["trials"]):
+        parts.append("with all stages frozen a linear head alone was trained by the same recipe")
+    return "; ".join(parts) + ", each" * (len(parts) > 1)
+
+
+def _ways(summary: Summary) -> str:
+    """What of the sweep departs from the usual way, one sentence each."""
+    trials, usual = summary["trials"], SweepConfig()
+    found = {
+        name: sorted({row.get("variant", {}).get(name, default) for row in trials})
+        for name, default in (("layer_decay", usual.layer_decays[0]), ("unfreezing", usual.unfreezing[0]), ("init", usual.init[0]))
+    }
+    taps = sorted({row["tap"] for row in trials}, key=summary["stages"].index)
+    leaves = sorted({str(row.get("leaves", "all")) for row in trials})
+    told = []
+    if taps != [summary["stages"][-1]]:
+        told.append(f"The head read the output of {_listed(taps, 'or')}, and the stages behind it were dropped.")
+    if leaves != ["all"]:
+        told.append(f"Of the tuned stages {_listed([_LEAVES.get(name, name) for name in leaves], 'or')} trained.")
+    if found["layer_decay"] != [1]:
+        factors = _listed([f"{factor:g}" for factor in found["layer_decay"]], "or")
+        told.append(f"The learning rate fell from stage to stage away from the head by a factor of {factors}.")
+    if found["unfreezing"] != ["at_once"]:
+        also = ", or all at once" if "at_once" in found["unfreezing"] else ""
+        told.append(f"Tuned stages were unfrozen one by one from the head down over the first half of the steps{also}.")
+    controls = [_CONTROLS[name] for name in found["init"] if name in _CONTROLS]
+    if controls:
+        told.append(f"As controls, never recommended, the same plans started from {_listed(controls, 'and')}.")
+    clones = sum(bool(row.get("variant", {}).get("parent")) for row in trials)
+    if clones:
+        told.append(f"{words.number(clones, 'trial')} continued from the weights of another.")
+    return "".join(f"{sentence} " for sentence in told)
+
+
+def _batch_norm(summary: Summary, recipe: Mapping[str, Any]) -> str:
+    if summary["source_profile"].get("kind") != "batch_norm":
+        return ""
+    modes = {row.get("variant", {}).get("batch_norm", "keep") for row in summary["trials"]}
+    text = f"Batch normalisation {_listed([_BATCH_NORM[mode] for mode in _BATCH_NORM if mode in modes], 'or')}"
+    if modes & {"batch", "batch_all"}:
+        text += f" (momentum {recipe.get('bn_momentum', TrainConfig().bn_momentum):g})"
+    return f"{text}. "
+
+
+def _schedule(recipe: Mapping[str, Any]) -> str:
+    usual = TrainConfig()
+    warmup, clip = (recipe.get(name, getattr(usual, name)) for name in ("warmup_fraction", "clip_norm"))
+    text = f"linear warm-up over {100 * warmup:g} % of the steps, then " if warmup else ""
+    if recipe.get("schedule", usual.schedule) == "cosine":
+        text += "cosine schedule"
+    else:
+        drops = [f"{100 * share:g} %" for share in recipe.get("drops", usual.drops)]
+        text += f"a tenth of the rate from {_listed(drops, 'and')} of the steps on" if drops else "a constant rate"
+    return text + (f", gradients clipped to norm {clip:g}" if clip else "")
+
+
+def _listed(names: Sequence[str], last: str) -> str:
+    """`a, b and c`."""
+    return f" {last} ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 def _optimizer(recipe: Mapping[str, Any], cite: _Cited) -> str:
-    return "SGD with momentum" if recipe.get("optimizer") == "sgd" else f"AdamW {cite('loshchilov2019')}"
+    if recipe.get("optimizer") == "sgd":
+        return f"SGD with momentum {recipe.get('momentum', TrainConfig().momentum):g}"
+    return f"AdamW {cite('loshchilov2019')}"
 
 
-def _choice(summary: Summary) -> str:
+def _choice(summary: Summary, cite: _Cited) -> str:
     judge, sweep = summary["judge"], _config(summary, "sweep")
     text = "Rate and depth were chosen on the validation images alone"
     if sweep.get("search") == "race":
         text += ", in a race in which rates and depths that could no longer win were stopped early"
+    margin, level = f"{judge['margin']:g}", f"{judge['confidence'] * 100:g} %"
     return (
-        f"{text}: each plan stood at the rate with the best mean {words.metric_name(judge['metric'])} over its seeds, and among all"
-        " plans and classifiers the one was recommended that trains least and was not shown to lose more than"
-        f" {judge['margin']:g} to the best. No test image took part in any choice."
+        f"{text}: each plan stood at the rate with the best mean {words.metric_name(judge['metric'])} over its seeds. Of the best"
+        f" plan or classifier and all that were shown to lose at most {margin} to it, the one that trains the fewest stages was"
+        f" recommended; shown means that the one-sided lower bound of their paired difference to the best lay above −{margin}, with"
+        f" the bounds of all holding together at {level} {cite('piaggio2012', 'dunnett1955')}. No test image took part in any"
+        " choice."
     )
 
 

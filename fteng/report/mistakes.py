@@ -27,9 +27,14 @@ def finding(summary: Summary) -> str:
     share = 100 * wrong["count"] / wrong["images"]
     return (
         f"{wrong['count']:,} of {words.number(wrong['images'], 'test image')} ({share:.1f} %) are answered wrong"
-        f"{' by the first seed' * bool(several)}. A confident mistake is worth a look: it may be a wrong label, a second lesion, a"
-        " ruler or a hair, or a kind of image that training lacked."
+        f"{' by the first seed' * bool(several)}. A confident mistake is worth a look: it may be a wrong label,"
+        f" {_also(summary)}, or a kind of image that training lacked."
     )
+
+
+def _also(summary: Summary) -> str:
+    skin = summary["run"]["config"].get("data", {}).get("source") == "isic"
+    return "a second lesion, a ruler or a hair" if skin else "a second thing in the picture"
 
 
 def cards(summary: Summary) -> list[dict[str, Any]]:

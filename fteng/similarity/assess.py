@@ -92,7 +92,7 @@ def _scores(stages: Sequence[str], measured: Measured, rgn: Sequence[float] | No
         }
         for name, score in SCORES.items()
     ]
-    none = {"value": None, "reason": "no gradient was taken"}
+    none = {"value": None, "reason": "no gradient was taken (judge.gradient_images)"}
     ratios = [none if rgn is None else _ratio(value) for value in (rgn or [0.0] * len(stages))]
     rows = [{"stage": stage, **value} for stage, value in zip(stages, ratios, strict=True)]
     return [*found, {"name": "rgn", "label": "gradient to weight", "definition": "Lee et al. 2023", "rows": rows}]

@@ -11,7 +11,6 @@ from fteng.analysis.metrics import METRICS
 
 # A line through fewer depths ranks nothing.
 FEWEST_DEPTHS = 3
-_LEVEL = 0.95
 _HOW = (
     "A score of a stage is that of the freeze depth which hands this stage's features on; depth 0 hands on the images and has"
     " none. RGN of a depth is its mean over the stages that train; a distance counts negatively. Tau is Kendall's, variant b; its"
@@ -33,19 +32,23 @@ class Measurement(NamedTuple):
     seconds: float
 
 
-def grade(assessment: Mapping[str, Any], measured: Sequence[Measurement], sweep_seconds: float) -> dict[str, Any]:
+def grade(
+    assessment: Mapping[str, Any], measured: Sequence[Measurement], sweep_seconds: float, confidence: float = 0.95
+) -> dict[str, Any]:
     """`scores`: tau of each, and the regret of following it; `advice`: regret and seconds saved of each advice.
 
     measured: plans that train all leaves of a prefix's rest in the usual way, and linear classifiers on taps; sweep_seconds: of
-    all trials. Regret is in points of the metric (100 = all of it) on test against the best plan that was measured there, which is
-    a little too good for all alike; `against_sweep` against the plan that validation chose among all.
+    all trials; confidence: level of all intervals. Regret is in points of the metric (100 = all of it) on test against the best
+    plan that was measured there, which is a little too good for all alike; `against_sweep` against the plan that validation chose
+    among all.
     """
     metric = assessment["metric"]
     sign = 1 if METRICS[metric].higher_is_better else -1
     stages = list(assessment["stages"])
     if not measured:
-        return {"metric": metric, "how": _HOW, "reason": "no plan has a score on test yet", "scores": [], "advice": []}
-    judge = _Judge(list(measured), sign, stages, sweep_seconds)
+        reason = "no plan has a score on test yet"
+        return {"metric": metric, "confidence": confidence, "how": _HOW, "reason": reason, "scores": [], "advice": []}
+    judge = _Judge(list(measured), sign, stages, sweep_seconds, confidence)
     scores = [_graded(score, judge) for score in _with_distances(assessment)]
     ours = assessment["advice"]["ours"]
     if ours["ranking"]:
@@ -53,6 +56,7 @@ def grade(assessment: Mapping[str, Any], measured: Sequence[Measurement], sweep_
     advice = [judge.follow(name, label, plan) for name, label, plan in _advices(assessment, scores, stages)]
     return {
         "metric": metric,
+        "confidence": confidence,
         "how": _HOW,
         "reason": "",
         "depths": sorted(row.freeze_depth for row in judge.curve),
@@ -68,7 +72,8 @@ def grade(assessment: Mapping[str, Any], measured: Sequence[Measurement], sweep_
 class _Judge:
     """The measured plans, the curve they make, and the best of them."""
 
-    def __init__(self, measured: list[Measurement], sign: int, stages: list[str], seconds: float) -> None:
+    def __init__(self, measured: list[Measurement], sign: int, stages: list[str], seconds: float, confidence: float) -> None:
+        self.confidence = confidence
         self.measured, self.sign, self.stages, self.seconds = measured, sign, stages, seconds
         last = [row for row in measured if row.tap == stages[-1]]
         tuned = [row for row in last if row.tuned]
@@ -95,7 +100,7 @@ class _Judge:
         if plan is None or row is None:
             return entry | nothing | {"reason": "it says nothing here" if plan is None else "no plan of its kind was measured"}
         lost = 100 * self.sign * (self.best.draws - row.draws)
-        low, high = _bounds(lost)
+        low, high = _bounds(lost, self.confidence)
         return entry | {
             "measured": self.named(row),
             "exact": row.freeze_depth == plan["freeze_depth"],
@@ -113,7 +118,7 @@ class _Judge:
         swept = [100 * self.sign * (self.swept.value - row.value) for row in self.measured]
         saved = [self.seconds - (row.seconds if row.tuned else 0.0) for row in self.measured]
         draws = np.mean([100 * self.sign * (self.best.draws - row.draws) for row in self.measured], axis=0)
-        low, high = _bounds(draws)
+        low, high = _bounds(draws, self.confidence)
         numbers = {"regret": float(np.mean(lost)), "low": low, "high": high, "against_sweep": float(np.mean(swept))}
         numbers["seconds_saved"] = float(np.mean(saved))
         about = {"plan": None, "measured": None, "exact": None, "reason": f"the mean over {len(lost)} measured plans"}
@@ -133,7 +138,8 @@ class _Judge:
         found = float(kendall(predicted, curve[None])[0])
         if not np.isfinite(found):
             return nothing | {"reason": "the score, or the metric, is the same at every depth"}
-        low, high = _bounds(kendall(predicted, np.stack([self.sign * row.draws for row in rows], axis=1)))
+        taus = kendall(predicted, np.stack([self.sign * row.draws for row in rows], axis=1))
+        low, high = _bounds(taus, self.confidence)
         numbers = {"tau": found, "low": low, "high": high, "p": float(np.asarray(kendalltau(predicted, curve))[1])}
         return numbers | {"depths": len(rows), "reason": ""}
 
@@ -203,10 +209,10 @@ def _advices(
     return every
 
 
-def _bounds(draws: Float[np.ndarray, "r"]) -> tuple[float | None, float | None]:
-    """The middle 95 % of what is defined; None where less than nine in ten are."""
+def _bounds(draws: Float[np.ndarray, "r"], confidence: float) -> tuple[float | None, float | None]:
+    """The middle share `confidence` of what is defined; None where less than nine in ten are."""
     defined = draws[np.isfinite(draws)]
     if not len(defined) or len(defined) < 0.9 * len(draws):
         return None, None
-    low, high = np.quantile(defined, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

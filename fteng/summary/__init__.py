@@ -1,5 +1,6 @@
 """Records on disk -> the numbers of the page. Works at any moment of a study; imports no jax."""
 
+import hashlib
 import zlib
 from collections import Counter
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fteng import paths
+from fteng import paths, steer
 from fteng.analysis.bootstrap import group_weights
 from fteng.analysis.metrics import METRICS, evaluate
 from fteng.config import from_dict
@@ -19,25 +20,28 @@ from fteng.results import Predictions, read_predictions
 from fteng.summary.audit import of_costs, of_probes, of_splits, of_trials, of_versions
 from fteng.summary.chosen import calibration, final, pairs, recommendation, subgroups
 from fteng.summary.errors import confusion, curves, explainable, explained, mistakes
+from fteng.summary.read import read_record
 from fteng.summary.rows import Judge, probed_rows, shown_rows, tuned_rows
 from fteng.summary.similarity import similarity
 
+_OF_TRIAL = ("status", "note", "val", "test", "cost", "audit")
+
 
 def collect(workdir: Path) -> dict[str, Any]:
-    """The summary of a work directory, finished or not. Raises UserError where there is no study."""
+    """The summary of a work directory, finished or not. Raises UserError where there is no study, or a record is damaged."""
     study = StudyPaths(workdir)
     if not study.study.exists():
         raise UserError(f"{workdir} holds no study.json; give the --workdir of a study, or start one with python -m fteng.main")
-    record = paths.read_json(study.study)
+    record = _study(study)
     # Says in one line where another version wrote it.
     from_dict(record["config"])
-    probed = paths.read_json(study.probes / "result.json") if (study.probes / "result.json").exists() else None
+    probed = _probed(study)
     results = {
-        row["id"]: paths.read_json(study.trial(row["id"]).result)
+        row["id"]: read_record(study.trial(row["id"]).result, *_OF_TRIAL, mend="delete it, and its trial is run again")
         for row in record["trials"]
         if study.trial(row["id"]).result.exists()
     }
-    race = _race(study, record)
+    race, stopped = _race(study, record), steer.read(study).stopped
     # A new mapping: the config in the summary stays as it was run, which `current` compares.
     metric = deciding_metric(record["config"]["judge"]["metric"], len(record["dataset"]["classes"]))
     judge_config = record["config"]["judge"] | {"metric": metric}
@@ -46,7 +50,7 @@ def collect(workdir: Path) -> dict[str, Any]:
         "experiment": record["config"]["experiment"],
         "profile": [] if probed is None else probed["profile"],
         "probes": [],
-        "trials": [_trial(row, results.get(row["id"]), race) for row in record["trials"]],
+        "trials": [_trial(row, results.get(row["id"]), race, row["id"] in stopped) for row in record["trials"]],
         "race": race,
         "depth_curve": [],
         "recommendation": None,
@@ -63,6 +67,7 @@ def collect(workdir: Path) -> dict[str, Any]:
         "confusion": None,
         "mistakes": None,
         "explainable": None,
+        "records": _records(study),
     }
     summary["explained"] = explained(study, None)
     if probed is None:
@@ -104,15 +109,44 @@ def current(study: StudyPaths) -> dict[str, Any] | None:
     page, kept = study.report / "index.html", study.report / "summary.json"
     if not page.exists() or not kept.exists():
         return None
-    summary, record = paths.read_json(kept), paths.read_json(study.study)
-    same = all(summary["run"][name] == record[name] for name in ("config", "versions", "git"))
-    results = [study.probes / "result.json", *study.trials.glob("*/result.json"), *study.root.glob(study.race.name)]
-    written = page.stat().st_mtime_ns
-    fresh = all(path.exists() and path.stat().st_mtime_ns < written for path in results)
-    # A page made where the networks could not be looked at waits for who can.
-    wanted, shown = summary.get("explainable"), summary.get("explained")
-    whole = shown is not None and (wanted is None or (not shown["reason"] and shown == explained(study, wanted)))
-    return summary if same and fresh and whole and len(summary["trials"]) == len(record["trials"]) else None
+    record = _study(study)
+    try:
+        summary = paths.read_json(kept)
+        same = all(summary["run"][name] == record[name] for name in ("config", "versions", "git"))
+        same = same and len(summary["trials"]) == len(record["trials"])
+        fresh = summary.get("records") == _records(study)
+        # A page made where the networks could not be looked at waits for who can.
+        wanted, shown = summary.get("explainable"), summary.get("explained")
+        whole = shown is not None and (wanted is None or (not shown["reason"] and shown == explained(study, wanted)))
+    except (UserError, KeyError, TypeError, AttributeError):
+        # Cut short by a full disk, or edited: it is made anew from the records.
+        return None
+    return summary if same and fresh and whole else None
+
+
+def _study(study: StudyPaths) -> dict[str, Any]:
+    names = ("config", "versions", "git", "trials", "runs", "dataset")
+    return read_record(study.study, *names, mend="put it back, or run the study's command again in an empty folder")
+
+
+def _probed(study: StudyPaths) -> dict[str, Any] | None:
+    file, mend = study.probes / "result.json", f"delete {study.probes} and run the study again"
+    if not file.exists():
+        return None
+    found = read_record(file, "profile", "probes", mend=mend)
+    if not found["probes"]:
+        raise UserError(f"{file} is damaged (it has no probe); {mend}")
+    return found
+
+
+def _records(study: StudyPaths) -> str:
+    """A digest of what the numbers come from. Contents, not times: clocks of hosts differ, and files are copied."""
+    found = [study.probes / "result.json", study.race, steer.file_of(study), *sorted(study.trials.glob("*/result.json"))]
+    whole = hashlib.sha256()
+    for path in found:
+        if path.exists():
+            whole.update(f"{path.relative_to(study.root)}\n".encode() + path.read_bytes())
+    return whole.hexdigest()
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -129,20 +163,24 @@ def headline(summary: Mapping[str, Any]) -> str:
     return f"recommended: {row['label']}; {label} {value}{bounds} on {images} test images\n{choice['reason']}"
 
 
-def _trial(planned: Mapping[str, Any], result: Mapping[str, Any] | None, race: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A row of the trials table: a planned trial without a result is waiting, or the race did without it."""
+def _trial(
+    planned: Mapping[str, Any], result: Mapping[str, Any] | None, race: Mapping[str, Any] | None, stopped: bool
+) -> dict[str, Any]:
+    """A row of the trials table: a planned trial without a result is waiting, or its user or the race did without it."""
     if result is None:
-        why = "" if race is None else _not_run(planned["id"], race)
+        why = f"{steer.BY_USER} before it began" if stopped else "" if race is None else _not_run(planned["id"], race)
         return {**planned, "status": "not run" if why else "waiting", "note": why, "val": {}, "test": {}, "cost": None}
     return {name: result[name] for name in (*planned, "status", "note", "val", "test", "cost")}
 
 
 def _race(study: StudyPaths, record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record of the race over these very trials, if it is one; of fewer trials it says nothing of the others."""
+    """The record of the race over these very trials, if it is one; of fewer trials it says nothing of the others. Those that were
+    added by hand took no part."""
     if record["config"]["sweep"]["search"] != "race" or not study.race.exists():
         return None
-    race = paths.read_json(study.race)
-    return race if race["trials"] == [row["id"] for row in record["trials"]] else None
+    race = read_record(study.race, "over", "trials", "decisions", mend="delete it and run the study's command again")
+    added = record.get("added", [])
+    return race if race["trials"] == [row["id"] for row in record["trials"] if row["id"] not in added] else None
 
 
 def _not_run(trial: str, race: Mapping[str, Any]) -> str:

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from fteng import paths
 from fteng.analysis.bootstrap import Interval
 from fteng.analysis.metrics import METRICS, probabilities_of
 from fteng.analysis.recommend import Candidate
 from fteng.analysis.roc import POINTS, Band, against_rest, one_against_rest, working_points
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
+from fteng.summary.read import read_record
 from fteng.summary.rows import Judge
 from fteng.trials import Variant
 
@@ -47,7 +47,7 @@ def curves(chosen: Candidate, judge: Judge, classes: Sequence[str]) -> dict[str,
         working = working_points(turned[0], turned[1], weights, judge.confidence)
         points = [
             {"keeps": kept, "level": level, "best": _interval(*values)}
-            | {"threshold": None if work is None else work.threshold}
+            | {name: None if work is None else getattr(work, name) for name in ("threshold", "log_odds")}
             | {rate: None if work is None else _interval(*getattr(work, rate)) for rate in ("sensitivity", "specificity")}
             for (kept, level), values, work in zip(
                 POINTS, zip(one.points.value, one.points.low, one.points.high, strict=True), working, strict=True
@@ -93,12 +93,11 @@ def explainable(
     record: Mapping[str, Any], curve: Sequence[Mapping[str, Any]], row: Mapping[str, Any], wrong: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What `fteng.explain` is to explain, and what its file says it is of: the recommended model, its mistakes, and one trial of
-    each plan that started from the pretrained numbers, the recommended one first.
+    each plan that started from the pretrained numbers, the recommended one first; of many plans some, spread over the depths.
 
     curve: the rows of the depth curve; row: the recommended one of them; wrong: of `mistakes`.
     """
-    usual = [other for other in curve if other["trials"] and Variant(**other["variant"]).start == "pretrained"]
-    order = sorted(usual, key=lambda other: other is not row)[:_COMPARED]
+    order = _spread(comparable(curve), row)
     classes = record["dataset"]["classes"]
     return {
         "format": _FORMAT,
@@ -113,16 +112,34 @@ def explainable(
     }
 
 
+def comparable(curve: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of the depth curve whose networks can be compared with the pretrained one."""
+    return [row for row in curve if row["trials"] and Variant(**row["variant"]).start == "pretrained"]
+
+
+def _spread(rows: Sequence[Mapping[str, Any]], first: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """At most `_COMPARED` of the rows: the recommended one, the one that trains most, then each time one that is furthest from all
+    taken so far, so that the first few of them are spread as well."""
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]["trainable_stages"]))
+    place_of = {index: place for place, index in enumerate(order)}
+    taken = [index for index in order if rows[index] is first]
+    taken += [index for index in order[-1:] if index not in taken]
+    while len(taken) < min(_COMPARED, len(rows)):
+        left = [index for index in order if index not in taken]
+        taken.append(max(left, key=lambda index: min(abs(place_of[index] - place_of[other]) for other in taken)))
+    return [rows[index] for index in taken]
+
+
 def explained(study: StudyPaths, wanted: Mapping[str, Any] | None) -> dict[str, Any]:
     """What `fteng.explain` kept of `wanted`, with `reason` where there is nothing."""
     kept = study.root / "explained.json"
     if wanted is None or not kept.exists():
         return _unexplained("the networks were not looked at; python -m fteng.main does so at the end of a study")
     try:
-        found = paths.read_json(kept)
+        found = read_record(kept, "of", "saliency", "changes", mend="")
     except UserError:
         return _unexplained(f"{kept.name} is damaged; run the study's command again")
-    if found.get("of") != wanted:
+    if found["of"] != wanted:
         return _unexplained("the networks were looked at before the recommendation became this one; run the study's command again")
     return {"saliency": found["saliency"], "changes": found["changes"], "reason": ""}
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from fteng import paths
+from fteng import paths, steer
 from fteng.prefix import budget
 from fteng.programs import Shape
 from fteng.results import Predictions
@@ -35,11 +35,13 @@ def _run_together(track: Track, specs: Sequence[TrialSpec]) -> None:
     members = [open_trial(track, spec, len(specs)) for spec in specs]
     inputs = inputs_of(track, specs[0])
     advance(site.bench, members, inputs, total_steps(site.bench), meter(track, members))
-    sound = [member for member in members if member.lost_at is None]
-    answers = {split: judge(site.bench, sound, inputs, split) for split in ("val", "test")}
+    # What has not come to its end has no business with test.
+    asked = {"val": [one for one in members if one.lost_at is None], "test": [one for one in members if one.goes_on]}
+    answers = {split: judge(site.bench, those, inputs, split) for split, those in asked.items()}
     for member in members:
-        mine = {split: found[sound.index(member)] for split, found in answers.items()} if member in sound else {}
-        close_trial(track, member, mine, fresh)
+        mine = {split: answers[split][those.index(member)] for split, those in asked.items() if member in those}
+        stopped = f"{steer.BY_USER} at step {member.step} of {total_steps(site.bench)}" if member.halted else ""
+        close_trial(track, member, mine, fresh, stopped)
 
 
 def _split(track: Track, specs: Sequence[TrialSpec]) -> list[list[TrialSpec]]:

@@ -1,6 +1,6 @@
 """What the trials of a study run on: starts, compiled steps, cached activations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from fteng.train.entry import Entry
 from fteng.train.evaluate import Forward
 from fteng.train.feed import Feed, Inputs
 from fteng.train.step import Program
-from fteng.train.trial import Bench, Start, batch_of
+from fteng.train.trial import Bench, Interrupted, Start, batch_of
 from fteng.trials import TrialSpec
 
 
@@ -107,7 +107,13 @@ def compile_at_once(track: Track, pending: Sequence[TrialSpec]) -> None:
     """Every step that these trials need, so that the time left can be told."""
     needed = {track.shape(spec): track.starts[spec.variant.start] for spec in pending}
     track.site.reporter.phase("compile", len(needed))
-    track.programs.prepare(needed, track.site.reporter.advance)
+    alive = _alive(track.site, "compiled steps alone")
+
+    def on_program(count: int, what: str) -> None:
+        track.site.reporter.advance(count, what)
+        alive(0)
+
+    track.programs.prepare(needed, on_program)
 
 
 def make_starts(site: Site, specs: Sequence[TrialSpec], pending: Sequence[TrialSpec]) -> dict[str, Start]:
@@ -120,11 +126,25 @@ def make_starts(site: Site, specs: Sequence[TrialSpec], pending: Sequence[TrialS
     pretrained = Pretrained(site.config, site.backbone, site.weights)
     starts = {}
     for name in needed:
-        prepare_start(name, taps[name], pretrained, site.dataset, site.feed, site.study)
+        prepare_start(
+            name, taps[name], pretrained, site.dataset, site.feed, site.study, _alive(site, "the starts, which begin anew")
+        )
         wait()
         starts[name] = _placed(read_start(name, taps[name], pretrained, site.study), site)
         site.reporter.advance(1, name)
     return starts
+
+
+def _alive(site: Site, what: str, work: float = 0.0) -> Callable[[int], None]:
+    """Told of images that are through: a sign of life for whoever watches, and the moment at which a request to stop is heard.
+    what: is interrupted."""
+
+    def on_images(count: int) -> None:
+        site.reporter.advance(work * count)
+        if site.bench.should_stop():
+            raise Interrupted(f"in the midst of {what}")
+
+    return on_images
 
 
 def blank_starts(site: Site, pending: Sequence[TrialSpec]) -> dict[str, Start]:
@@ -188,7 +208,8 @@ def _choices(
 def _filled(site: Site, ground: cache.Ground, choices: Sequence[budget.Choice]) -> dict[Entry, cache.Kept]:
     if any(choice.place for choice in choices):
         site.reporter.phase("prefix", ground.layout.slots)
-    kept = cache.fill(ground, choices, site.study.prefix, site.reporter.say, site.reporter.advance)
+    on_images = _alive(site, "the walk through frozen stages, which begins anew", work=1.0)
+    kept = cache.fill(ground, choices, site.study.prefix, site.reporter.say, on_images)
     lossy = {entry.stage: one.error for entry, one in kept.items() if one.error}
     if lossy:
         worst = max(lossy, key=lambda stage: lossy[stage])

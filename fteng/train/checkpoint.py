@@ -103,13 +103,17 @@ def save_final(folder: Path, tree: Tree) -> None:
 
 
 def read_final(folder: Path, template: Tree) -> Tree:
-    """What `save_final` wrote, in the structure of `template`; the process that asks reads it, whatever others do. Raises UserError
-    where it is missing or does not fit."""
+    """What `save_final` wrote, or that part of what `Checkpoints.save` did, in the structure of `template`; the process that asks
+    reads it, whatever others do. Raises UserError where it is missing or does not fit."""
     names = _names(template)
     abstract = dict(zip(names, map(ocp.utils.to_shape_dtype_struct, jax.tree.leaves(template)), strict=True))
+    args = ocp.args.PyTreeRestore(abstract, ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True)
     try:
-        with ocp.StandardCheckpointer(**_by_this_process()) as checkpointer:
-            flat = checkpointer.restore(folder.absolute(), abstract)
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(**_by_this_process()), **_by_this_process()) as checkpointer:
+            flat = checkpointer.restore(folder.absolute(), args=args)
+        # What is not there comes back as it was asked for.
+        if not all(isinstance(flat[name], jax.Array) for name in names):
+            raise KeyError
     except Exception as error:  # Orbax and tensorstore raise many kinds on missing and broken files
         raise UserError(f"{folder} cannot be read ({type(error).__name__}); delete the trial's folder, run again") from None
     return jax.tree.unflatten(jax.tree.structure(template), [flat[name] for name in names])

@@ -44,14 +44,16 @@ def predict(
     split: str,
     batch_size: int,
     mesh: Mesh = ALONE,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> list[Predictions]:
     """Logits of every image of `split`, in the order of the split, by each of `networks`, from one pass over its images.
-    mesh: on which the networks are."""
+    mesh: on which the networks are; on_batch: called after each."""
     rows = dataset.splits[split]
     padded = batches(rows, batch_size)
     parts: list[list[np.ndarray]] = [[] for _ in networks]
     for (_, counted), x in zip(padded, inputs.plain([part for part, _ in padded]), strict=True):
         for answers, network in zip(parts, networks, strict=True):
             answers.append(mesh.fetch(network(x))[:counted])
+        on_batch()
     shown = dataset.ids[rows], dataset.groups[rows], dataset.labels[rows]
     return [Predictions(*shown, np.concatenate(answers)) for answers in parts]

@@ -24,13 +24,13 @@ def advance(
     """Train every member up to step `upto`; an evaluation on val at the end of each epoch, a checkpoint every so many steps.
 
     members: of one seed, entry and length; they may stand at different steps, where a killed run left them: those behind catch up
-    first. What a member becomes does not depend on the others; one whose loss is lost drops out. on_step(live): these made a step.
-    Raises Interrupted after every member was saved.
+    first. What a member becomes does not depend on the others; one whose loss is lost, or that its user ends, drops out.
+    on_step(live): these made a step. Raises Interrupted after every member was saved.
     """
     recipe, rows = bench.recipe, bench.dataset.splits["train"]
     per_epoch = steps_per_epoch(len(rows), recipe.batch_size)
     labels = bench.dataset.labels.astype(np.int32)
-    first = min((member.step for member in members if member.lost_at is None), default=upto)
+    first = min((member.step for member in members if member.goes_on), default=upto)
     if first >= upto:
         return
     plan = TrainingRows(
@@ -47,7 +47,7 @@ def advance(
     key, total = bench.mesh.whole(jax.random.key(members[0].spec.seed)), total_steps(bench)
     coming = inputs.train(plan, members[0].spec.seed)
     for step in range(first, upto):
-        live = [member for member in members if member.lost_at is None and member.step == step]
+        live = [member for member in members if member.goes_on and member.step == step]
         began = time.perf_counter()
         x = next(coming)
         if not live:
@@ -68,27 +68,32 @@ def advance(
         on_step(live)
         if at_end:
             _end_epoch(bench, live, inputs, per_epoch)
-            if all(member.lost_at is not None for member in members):
+            wanted = bench.halted()
+            for member in live:
+                member.halted = member.spec.id in wanted and member.step < total
+            if not any(member.goes_on for member in members):
                 return
         stop = bench.should_stop()
         if step + 1 < total and (stop or (step + 1) % recipe.checkpoint_every == 0):
             for member in live:
-                if member.lost_at is None:
+                if member.goes_on:
                     member.save(per_epoch)
         if step + 1 < total and stop:
             for member in members:
                 member.checkpoints.wait()
             shown = ", ".join(member.spec.id for member in live)
-            raise Interrupted(f"{shown} at step {step + 1} of {total}")
+            raise Interrupted(f"saved {shown} at step {step + 1} of {total}")
 
 
 def judge(bench: Bench, members: Sequence[Running], inputs: Inputs, split: str) -> list[Predictions]:
     """What each member answers to `split`, from one pass over its images; answers of an epoch's end are not asked again."""
+    if not members:
+        return []
     known = [member.answered.get(member.step) for member in members] if split == "val" else []
     if known and all(answers is not None for answers in known):
         return [answers for answers in known if answers is not None]
     networks = [partial(member.forward, *member.network) for member in members]
-    return predict(networks, inputs, bench.dataset, split, batch_of(bench), bench.mesh)
+    return predict(networks, inputs, bench.dataset, split, batch_of(bench), bench.mesh, bench.beat)
 
 
 def _end_epoch(bench: Bench, live: Sequence[Running], inputs: Inputs, per_epoch: int) -> None:

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,13 +17,14 @@ from fteng.analysis.metrics import evaluate
 from fteng.config import TrainConfig
 from fteng.data.prepare import Dataset
 from fteng.distributed import agree, is_main, wait
+from fteng.errors import UserError
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.mesh import ALONE, Mesh
 from fteng.paths import TrialPaths
 from fteng.results import Predictions, write_predictions
 from fteng.train.audit import audit_trial, check_compilations
-from fteng.train.checkpoint import Checkpoints, save_final
+from fteng.train.checkpoint import Checkpoints, read_final, save_final
 from fteng.train.evaluate import Forward
 from fteng.train.rates import rate_factors, stage_factors
 from fteng.train.step import Frozen, Program, TrainState, batch_norm_modes, initial_state, whole
@@ -38,7 +39,8 @@ class Bench(NamedTuple):
     """What the trials of a study share: data, recipe and how to stop.
 
     should_stop: asked after every step; compilations: programs compiled so far in this process; provenance: versions and revision,
-    kept with each result; say: a line for the user; mesh: the devices that each trial is on.
+    kept with each result; say: a line for the user; mesh: the devices that each trial is on; halted: asked at the end of an epoch,
+    the ids of trials that the user wants to end there; beat: a sign of life where no step is made.
     """
 
     dataset: Dataset
@@ -48,6 +50,8 @@ class Bench(NamedTuple):
     provenance: dict[str, str]
     say: Callable[[str], None]
     mesh: Mesh = ALONE
+    halted: Callable[[], Collection[str]] = tuple
+    beat: Callable[[], None] = lambda: None
 
 
 class Start(NamedTuple):
@@ -78,7 +82,8 @@ class Running:
 
     rates: (steps, stages + 1); seconds: of its steps over all its lives, evaluation and compilation left out, with its share of
     what it did together with others; waited: how many of them it waited for its input; expected: before it ran; lost_at: the step
-    at which its loss was found to be lost; answered: to val, at the step of the last epoch's end.
+    at which its loss was found to be lost; halted: its user wants it to end here; answered: to val, at the step of the last epoch's
+    end.
     """
 
     spec: TrialSpec
@@ -96,7 +101,13 @@ class Running:
     compiled_before: int
     expected: Expected
     lost_at: int | None = None
+    halted: bool = False
     answered: dict[int, Predictions] = field(default_factory=dict)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is another step for it to make, but for its end."""
+        return self.lost_at is None and not self.halted
 
     @property
     def network(self) -> tuple[Parameters, tuple[Any, ...]]:
@@ -139,6 +150,8 @@ def begin(
     before = (Parameters(start.stages[:end], start.heads[spec.plan.tap]), start.stats[:end])
     mask = partition.trainable_mask(spec.plan, before[0])
     state, frozen = initial_state(*before, mask, modes, bench.recipe, bench.mesh)
+    if spec.variant.parent:
+        state = _from_parent(state, where.parent)
     where.root.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(where.running, start.name)
     rates = np.float32(spec.learning_rate) * rate_factors(bench.recipe, total)[:, None]
@@ -152,6 +165,17 @@ def begin(
     if is_main():
         _cut_metrics(where.metrics, running.step)
     return running
+
+
+def _from_parent(state: TrainState, folder: Path) -> TrainState:
+    """A clone's first state: its parent's numbers, and an optimizer that knows nothing. Raises UserError where they are gone."""
+    try:
+        found = read_final(folder, {"trainable": state.trainable, "stats": state.stats})
+    except UserError:
+        raise UserError(
+            f"{folder}, the weights of the clone's parent, cannot be read; delete the clone's folder, clone again"
+        ) from None
+    return state._replace(**found)
 
 
 def end(

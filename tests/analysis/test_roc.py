@@ -149,6 +149,21 @@ def test_a_threshold_keeps_on_validation_what_it_promises() -> None:
         assert all(point is not None for point in working_points([val], [test], weights, 0.95))
 
 
+def test_each_rate_at_a_threshold_rests_on_its_own_side() -> None:
+    # Six groups with the condition, 300 without: how sure specificity is has nothing to do with the six.
+    rng = np.random.default_rng(12)
+    labels = np.repeat([1] * 6 + [0] * 300, 2)
+    groups = np.repeat(np.arange(306).astype(str), 2)
+    logits = np.stack([np.zeros(612), 2.0 * labels + rng.normal(size=612)], axis=1).astype(np.float32)
+    answers = Predictions(np.arange(612).astype(str), groups, labels.astype(np.int64), logits)
+    point = working_points([answers], [answers], group_weights(groups, 500, 0), 0.95)[0]
+    assert point is not None
+    value, low, high = point.specificity
+    error = np.sqrt(value * (1 - value) / 600)
+    assert high - low < 2 * 2.2 * error
+    assert np.log(point.threshold / (1 - point.threshold)) == pytest.approx(point.log_odds)
+
+
 @pytest.mark.slow
 def test_bands_cover_in_patients_with_several_images() -> None:
     whole = made(np.random.default_rng(9), 60_000)

@@ -61,6 +61,7 @@ def test_eighteen_stages_and_seven_groups_of_consecutive_ones(lite0):
     assert sum(leaf.size for leaf in jax.tree.leaves((weights.params, weights.source_head))) == 4_652_008
 
 
+@pytest.mark.slow
 def test_prefix_then_suffix_is_the_whole_for_every_boundary(lite0):
     backbone, weights = lite0
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 32, 32, 3), np.float32))

@@ -99,6 +99,7 @@ def test_images_are_prepared_as_the_files_publisher_does(tmp_path):
     assert (backbone.preprocess.image_size, backbone.preprocess.crop) == (224, 0.875)
 
 
+@pytest.mark.slow
 def test_the_two_b0_take_the_same_file_and_are_two_networks():
     tensors = _drawn("tf_efficientnet_b0_timm")
     x = jnp.asarray(golden_file.image_batch(1, 16))

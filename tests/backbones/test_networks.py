@@ -35,9 +35,9 @@ PUBLISHED = {
     "efficientnet_lite1": Published((), 5_416_680, 0.6002, slow=("efficientnet_lite1_timm",)),
     "efficientnet_lite2": Published((), 6_092_072, 0.8597, slow=("efficientnet_lite2_timm",)),
     "resnet18": Published(("resnet18",), 11_689_512, 1.814),
-    "resnet50": Published(("resnet50",), 25_557_032, 4.089),
+    "resnet50": Published((), 25_557_032, 4.089, slow=("resnet50",)),
     "tf_efficientnet_b0": Published((), 5_288_548, 0.386, slow=("tf_efficientnet_b0_timm",)),
-    "convnext_tiny": Published(("convnext_tiny_timm",), 28_589_128, 4.456, slow=("convnext_tiny_torchvision",)),
+    "convnext_tiny": Published((), 28_589_128, 4.456, slow=("convnext_tiny_timm", "convnext_tiny_torchvision")),
     "vit_base_patch16": Published((), 86_567_656, 17.564, 768, slow=("vit_base_patch16_timm", "vit_base_patch16_torchvision")),
     "vit_small_patch14_dinov2": Published(
         ("vit_small_patch14_dinov2_authors",), 22_056_192, 46.76, slow=("vit_small_patch14_dinov2_timm",)
@@ -99,6 +99,7 @@ def _multiply_adds(jaxpr) -> int:
     return total
 
 
+@pytest.mark.slow
 def test_the_documentation_has_these_numbers():
     rows = {}
     for line in (Path(__file__).parents[2] / "docs" / "networks.md").read_text().splitlines():

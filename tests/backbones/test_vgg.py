@@ -23,7 +23,7 @@ CONVOLUTIONS = find("vgg16").backbone.stages[:13]
 NAMINGS = {naming.name: naming for naming in find("vgg16").namings}
 
 
-@pytest.mark.parametrize("network", ["vgg16", "vgg16_bn"])
+@pytest.mark.parametrize("network", ["vgg16", pytest.param("vgg16_bn", marks=pytest.mark.slow)])
 def test_convolutions_equal_the_original_at_every_tap(network):
     golden_file.compare(network, f"{network}_trunk", last_stage="block5_conv3")
 

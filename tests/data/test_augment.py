@@ -66,6 +66,7 @@ def test_crop_and_colour_keep_a_constant_image_constant():
     assert 80 <= coloured.min() < coloured.max() <= 120
 
 
+@pytest.mark.slow
 def test_mixup_mixes_labels_as_it_mixes_images():
     targets = jnp.eye(64)
     images = jnp.arange(64.0)[:, None, None, None] * jnp.ones((1, 2, 2, 3))

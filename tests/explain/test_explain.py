@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import shutil
 import sys
@@ -23,14 +24,16 @@ from fteng.backbones.network import Network, Stage, make_network
 from fteng.backbones.vit import class_and_mean
 from fteng.backbones.weights import Weights
 from fteng.config import Config
+from fteng.errors import UserError
 from fteng.explain import explain
 from fteng.explain.changes import alignment, change, relative_change
 from fteng.explain.look import all_stages, make_look
 from fteng.explain.saliency import evidence, explain_mistakes, method_of
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import prefix_plan
-from fteng.model import Model
+from fteng.model import Model, read_model
 from fteng.progress import make_reporter
+from fteng.summary.errors import explainable
 from tests.probe.tiny_network import SIZE, images, tiny_network, tiny_weights
 
 CLASSES = 3
@@ -234,8 +237,39 @@ def test_a_file_of_another_recommendation_is_not_shown(tmp_path: Path) -> None:
     kept.write_text(json.dumps({"of": wanted, "saliency": None, "changes": None}))
     assert summary.explained(files, wanted) == {"saliency": None, "changes": None, "reason": ""}
     assert "before the recommendation became this one" in summary.explained(files, wanted | {"name": "probe:b"})["reason"]
-    kept.write_text("{")
-    assert "damaged" in summary.explained(files, wanted)["reason"]
+    for damaged in ("{", "[]", "{}", json.dumps({"of": wanted})):
+        kept.write_text(damaged)
+        assert "damaged" in summary.explained(files, wanted)["reason"]
+
+
+@pytest.mark.parametrize("damaged", ["{", "[]", "{}", "null", '{"run": []}'])
+def test_a_damaged_page_is_made_anew_and_a_damaged_record_is_one_line(finished: Any, tmp_path: Path, damaged: str) -> None:
+    workdir = shutil.copytree(finished[0], tmp_path / "work")
+    files = paths.StudyPaths(workdir)
+    (files.report / "summary.json").write_text(damaged)
+    assert summary.current(files) is None
+    with pytest.raises(UserError, match=r"summary\.json is .*make it anew: python -m fteng\.report"):
+        read_model(workdir)
+    trial = next(path for path in files.trials.iterdir())
+    for broken in (files.trial(trial.name).result, files.probes / "result.json", files.study):
+        broken.write_text(damaged)
+        with pytest.raises(UserError, match=rf"{broken.name} is (damaged|not JSON)") as raised:
+            summary.collect(workdir)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("best", [0, 7, 11])
+def test_compared_plans_are_spread_over_the_depths(best: int) -> None:
+    rows = [{"trials": [f"t{depth}"], "variant": {}, "trainable_stages": ["s"] * depth, "tap": "x"} for depth in range(12)]
+    record = {"dataset": {"classes": ["a"], "digest": ""}, "weights": {"sha256": ""}, "config": {"judge": {"pictures": True}}}
+    names = explainable(record, rows, rows[best], {"rows": []})["trials"]
+    assert len(set(names)) == len(names) == 8
+    assert names[0] == f"t{best}"
+    assert {"t0", "t11"} <= set(names[:3])
+    depths = sorted(int(name[1:]) for name in names)
+    assert max(later - one for one, later in itertools.pairwise(depths)) <= 3
+    few = explainable(record, rows[:3], {"trials": [], "tap": "x"}, {"rows": []})
+    assert (few["name"], set(few["trials"])) == ("probe:x", {"t0", "t1", "t2"})
 
 
 def test_what_is_gone_is_said_and_stops_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,10 +7,11 @@ import sys
 import pytest
 
 from fteng import paths
-from fteng.config import Config, LaunchConfig, SweepConfig
+from fteng.config import Config, LaunchConfig, SweepConfig, to_dict
 from fteng.errors import UserError
 from fteng.jobs import claims
-from fteng.jobs.claims import history, pull, read_plan, record_death, retry, turns, write_plan
+from fteng.jobs.__main__ import main
+from fteng.jobs.claims import history, pull, read_plan, record_death, retry, turns, units_of, write_plan
 from fteng.jobs.files import JobFiles, check_file_system, is_held, take
 from fteng.paths import StudyPaths
 from fteng.trials import TrialWork
@@ -44,7 +45,7 @@ def of(tries=2, search="exhaustive"):
 
 
 def plan(files, *lengths, tries=2, search="exhaustive"):
-    files.root.mkdir(parents=True, exist_ok=True)
+    paths.write_json(files.config, {"config": to_dict(of(tries, search)), "command": "x"})
     return write_plan(files, work(*(lengths or (1, 1, 9, 9))), of(tries, search))
 
 
@@ -74,6 +75,7 @@ def test_the_longest_first_and_nobody_gets_what_another_holds(files, study):
 
 
 def test_many_processes_share_the_units_and_none_runs_twice(files, study):
+    plan(files)
     write_plan(files, [TrialWork(f"t{index}", f"x/{index}", 0, 1.0, 0.0) for index in range(40)], of())
     code = """
 import sys, pathlib
@@ -141,6 +143,16 @@ def test_what_a_witness_saw_counts_then_trials_part_and_at_last_one_is_given_up(
     assert claimed(files, study, "w").trials == ("a",)
 
 
+def test_tries_are_those_of_the_config_as_it_is_now(files, study):
+    plan(files, tries=3)
+    finish(study, "a", "b", "c")
+    claimed(files, study).end("failed", "boom")
+    paths.write_json(files.config, {"config": to_dict(of(tries=1)), "command": "x"})
+    # Cut at once into the trial that is left, which has a try of its own.
+    assert claimed(files, study).trials == ("d",)
+    assert len(read_plan(files).units) == 2
+
+
 def test_a_unit_that_vanishes_for_ever_is_broken_too(files, study):
     plan(files, 9, 9, 1, 1, tries=1)
     finish(study, "c", "d", "b")
@@ -176,6 +188,19 @@ def test_a_race_is_one_unit_and_over_when_it_says_so(files, study):
     assert claim.trials == TRIALS
     claim.end("done")
     assert pull(files, study, "w") is None
+
+
+def test_the_units_of_a_race_are_one():
+    race = of(search="race")
+    assert [unit.trials for unit in units_of(work(1, 2, 3, 4), race)] == [TRIALS]
+    assert units_of([], race) == []
+    assert len(units_of(work(1, 2, 3, 4), of())) == 2
+
+
+def test_a_witness_makes_no_folder(tmp_path, capsys):
+    assert main([str(tmp_path / "typo"), "died", "--worker", "w", "--why", "x"]) == 2
+    assert "config.json is missing" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
 
 
 def test_a_cancelled_study_begins_nothing(files, study):

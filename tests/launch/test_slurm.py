@@ -2,67 +2,25 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
-from fteng.errors import UserError
 from fteng.jobs.files import JobFiles
 from fteng.paths import StudyPaths, read_json
 from launch.status import standing
+from tests.launch.slurm_runs import FLAGS, command, running, slurm, until
 from tests.study_runs import QUICK, ROOT, run
 from tests.test_study import outcome
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(os.geteuid() != 0 or shutil.which("apt-get") is None, reason="needs root and Debian's packages"),
-]
-BOX = Path(__file__).with_name("slurm_box.sh")
-FLAGS = (*QUICK, "--config.sweep.freeze_depths=12,16,all", "--config.sweep.learning_rates=1e-3", "--config.sweep.seeds=0")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(scope="module")
-def box(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("box")
-    started = subprocess.run(["bash", BOX, "up", folder], capture_output=True, text=True, check=False)
-    assert started.returncode == 0, started.stderr
-    os.environ["SLURM_CONF"] = str(folder / "slurm.conf")
-    yield
-    subprocess.run(["bash", BOX, "down", folder], check=False)
-    del os.environ["SLURM_CONF"]
-
-
-def slurm(*words):
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def command(workdir, *flags):
-    base = ("--config=configs/digits.py", f"--workdir={workdir}", *FLAGS, "--executor=slurm", "--config.launch.cpus=1")
-    return [sys.executable, "-m", "launch.sweep", *base, *flags]
-
-
-def until(condition, seconds=240):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"{condition} did not come true in {seconds} s")
-
-
-def running(workdir):
-    """(unit, beat) of units that a worker trains at this moment."""
-    try:
-        rows = standing(workdir)
-    except (FileNotFoundError, UserError):
-        # Not laid out yet.
-        return []
-    return [(row, beat) for row in rows.rows for beat in rows.workers if row.state == "running" and beat["unit"] == row.unit.name]
+def events(workdir):
+    """What has happened to units so far."""
+    histories = JobFiles(StudyPaths(workdir).launch).root.glob("units/*.jsonl")
+    return [json.loads(line) for path in histories for line in path.read_text().splitlines()]
 
 
 @pytest.mark.usefixtures("box")
@@ -72,10 +30,12 @@ def test_preempted_killed_and_drained_it_ends_as_undisturbed(tmp_path):
     # One worker dies without a word: its job's script writes it down and starts it again.
     _, beat = until(lambda: running(parts))[0]
     os.kill(beat["pid"], 9)
+    # Not before that stands: who takes the whole job away takes the witness too.
+    until(lambda: "died" in {event["event"] for event in events(parts)})
     # Another gets a node's time asked for by a job of a higher partition: it saves and is queued again.
     until(lambda: running(parts))
     job = slurm("squeue", "-h", "-t", "R", "-o", "%A %N").split("\n")[0].split()
-    urgent = slurm("sbatch", "--parsable", "-p", "high", "--exclusive", "-w", job[1], "--wrap", "sleep 5")
+    urgent = slurm("sbatch", "--parsable", "-p", "high", "--exclusive", "-w", job[1], "-o", "/dev/null", "--wrap", "sleep 5")
     until(
         lambda: slurm("squeue", "-h", "-t", "R", "-j", urgent) or "JobState=COMPLETED" in slurm("scontrol", "show", "job", urgent)
     )
@@ -86,10 +46,9 @@ def test_preempted_killed_and_drained_it_ends_as_undisturbed(tmp_path):
     assert launcher.returncode == 0, said
     assert run(whole, base=FLAGS).returncode == 0
     assert outcome(parts) == outcome(whole)
-    files = JobFiles(StudyPaths(parts).launch)
-    events = [json.loads(line) for path in files.root.glob("units/*.jsonl") for line in path.read_text().splitlines()]
-    assert any(event["event"] == "died" and "status 137" in event["why"] for event in events), events
-    done = [event for event in events if event["event"] == "done"]
+    told = events(parts)
+    assert any(event["event"] == "died" and "status 137" in event["why"] for event in told), told
+    done = [event for event in told if event["event"] == "done"]
     assert len(done) == len(standing(parts).rows)
 
 

@@ -1,5 +1,6 @@
 """python -m launch.sweep as a user types it: what it refuses, what it shows, and that a study in parts is the study."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -11,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from fteng import paths
-from fteng.config import Config, LaunchConfig, to_dict
+from fteng.config import Config, LaunchConfig, SweepConfig, to_dict
+from fteng.errors import UserError
 from fteng.jobs.claims import pull, write_plan
 from fteng.jobs.files import JobFiles, take
 from fteng.paths import StudyPaths
 from fteng.trials import TrialWork
 from launch import sweep
-from launch.status import standing
+from launch.status import is_reported, standing
 from tests.study_runs import ROOT, TINY, run
 from tests.test_study import outcome
 
@@ -32,11 +34,10 @@ def laid_out(tmp_path):
     study = StudyPaths(tmp_path)
     files = JobFiles(study.launch)
     trials = ("a", "b", "c")
-    paths.write_json(files.config, {"config": to_dict(Config()), "command": "x"})
+    config = Config(launch=LaunchConfig(workers=1, tries=1))
+    paths.write_json(files.config, {"config": to_dict(config), "command": "x"})
     paths.write_json(study.study, {"trials": [{"id": trial} for trial in trials], "versions": {}, "git": "none"})
-    write_plan(
-        files, [TrialWork(trial, f"x/{trial}", 0, 1.0, 0.0) for trial in trials], Config(launch=LaunchConfig(workers=1, tries=1))
-    )
+    write_plan(files, [TrialWork(trial, f"x/{trial}", 0, 1.0, 0.0) for trial in trials], config)
     return study
 
 
@@ -58,6 +59,10 @@ LOADS = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
         (["--workdir={tmp}", "--config=configs/digits.py", "--detach"], "--detach: got --executor=local, allowed: slurm"),
         (["--workdir=/proc/nothing", "--config=configs/digits.py"], "cannot write to the work directory /proc/nothing"),
         (["--workdir={tmp}", "--config=configs/digits.py", "--executor=slurm"], "no sbatch on this machine"),
+        (["--workdir={tmp}", "--config=configs/digits.py", "--executor=slrum"], "invalid choice: 'slrum'"),
+        (["--workdir={tmp}", "--config=configs/digits.py", "--dry_run=yes"], "--dry_run: ignored explicit argument 'yes'"),
+        (["--workdir=/dev/null", "--config=configs/digits.py", "--dry_run"], "work directory /dev/null (Not a directory)"),
+        (["--workdir=/dev/null", "--config=configs/digits.py"], "work directory /dev/null (Not a directory)"),
     ],
 )
 def test_what_it_cannot_take_is_one_line_and_nothing_is_left(arguments, said, tmp_path, capsys, monkeypatch):
@@ -73,7 +78,8 @@ def test_what_it_cannot_take_is_one_line_and_nothing_is_left(arguments, said, tm
 def test_help_teaches(capsys):
     assert sweep.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(word in shown for word in ("debug", "local", "slurm", "status|cancel|retry", "--dry_run"))
+    assert all(word in shown for word in ("debug", "local", "slurm", "status|cancel|retry", "--dry_run", "launch.partition"))
+    assert "Exit status: 0 done; 1 " in shown
 
 
 def test_the_status_tells_waiting_running_done_and_failed(laid_out, capsys):
@@ -104,6 +110,88 @@ def test_the_status_tells_waiting_running_done_and_failed(laid_out, capsys):
     assert sweep.main(["retry", f"--workdir={laid_out.root}"]) == 0
     assert "1 to be tried again" in capsys.readouterr().out
     assert standing(laid_out.root).counts == {"done": 1, "broken": 1, "waiting": 1}
+
+
+@pytest.mark.parametrize(
+    "content", [b"{}", b"null", b"\xff", b"{", b'{"race": 0, "units": [{}]}', b'{"config": [], "command": ""}']
+)
+@pytest.mark.parametrize(("name", "command"), [("plan.json", "status"), ("plan.json", "retry"), ("config.json", "status")])
+def test_a_damaged_file_is_one_line(name, content, command, laid_out, capsys):
+    (laid_out.launch / name).write_bytes(content)
+    assert sweep.main([command, f"--workdir={laid_out.root}"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert f"{laid_out.launch / name} is " in shown
+    assert "delete it and run the same command again" in shown
+
+
+def test_damaged_lines_and_results_are_passed_over(laid_out, capsys):
+    files = JobFiles(laid_out.launch)
+    claim = pull(files, laid_out, "w")
+    assert claim is not None
+    claim.end("failed", "boom")
+    for file in (files.history(claim.unit.name), files.ledger):
+        with file.open("ab") as lines:
+            lines.write(b"{}\nnull\n\xff\n[1]\n")
+    laid_out.trial("a").root.mkdir(parents=True)
+    laid_out.trial("a").result.write_text("null")
+    assert sweep.main(["status", f"--workdir={laid_out.root}"]) == 0
+    assert sweep.main(["retry", f"--workdir={laid_out.root}"]) == 0
+    assert "1 to be tried again: x-a-0" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(laid_out, capsys, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied", "mutex")
+
+    monkeypatch.setattr("fteng.jobs.files.os.open", refused)
+    for command in ("status", "retry"):
+        assert sweep.main([command, f"--workdir={laid_out.root}"]) == 2
+        shown = capsys.readouterr().err
+        assert shown.startswith("fteng: Permission denied (mutex)")
+        assert shown.count("\n") == 1
+
+
+def test_a_plan_that_is_gone_is_made_again(laid_out):
+    files = JobFiles(laid_out.launch)
+    assert standing(laid_out.root).surveyed
+    files.plan.unlink()
+    now = standing(laid_out.root)
+    assert (now.surveyed, now.line) == (False, "survey: waiting")
+
+
+def test_other_settings_wait_for_a_launcher_and_the_same_share(laid_out):
+    files, config = JobFiles(laid_out.launch), Config(launch=LaunchConfig(workers=1, tries=1))
+    more = dataclasses.replace(config, sweep=SweepConfig(seeds=(7,)))
+
+    def lay_out(config):
+        return sweep._laid_out(files, config, "x", lambda: False)
+
+    with lay_out(config), lay_out(config):
+        before = files.config.read_text()
+        with pytest.raises(UserError, match=r"config has changed since the jobs .* \(sweep\)"), lay_out(more):
+            pass
+        assert files.config.read_text() == before
+    with lay_out(more):
+        assert files.config.read_text() != before
+
+
+def test_a_page_of_older_results_is_no_report(laid_out):
+    page, summary = laid_out.report / "index.html", laid_out.report / "summary.json"
+    paths.write_json(laid_out.study, {"trials": [{"id": "a"}], "config": {"x": 1}})
+    paths.write_json(laid_out.trial("a").result, {"status": "done"})
+    assert not is_reported(laid_out.root)
+    paths.write_json(summary, {"run": {"config": {"x": 1}}, "trials": [{"id": "a"}]})
+    paths.write_text(page, "")
+    assert is_reported(laid_out.root)
+    os.utime(laid_out.trial("a").result, ns=(page.stat().st_mtime_ns + 1,) * 2)
+    assert not is_reported(laid_out.root)
+    paths.write_text(page, "")
+    os.utime(page, ns=(page.stat().st_mtime_ns + 10**9,) * 2)
+    assert is_reported(laid_out.root)
+    for damaged in ({}, None, {"run": {"config": {"x": 2}}, "trials": [{"id": "a"}]}):
+        paths.write_json(summary, damaged)
+        assert not is_reported(laid_out.root)
 
 
 @pytest.mark.slow

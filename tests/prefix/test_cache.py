@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -59,7 +62,7 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("place", ["memory", "disk", "device"])
+@pytest.mark.parametrize("place", ["memory", "disk", pytest.param("device", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("recipe", "views"),
     [({}, 1), ({"augment": ("shift", "colour"), "views": 2}, 2), ({"activations": "float16"}, 1)],
@@ -141,6 +144,32 @@ def test_a_file_without_its_proof_is_computed_again(site, tmp_path, harm):
     )
 
 
+def test_two_at_once_take_turns_and_compute_it_once(site, tmp_path):
+    """Units of one track are pulled by two workers together."""
+    ground, told = make_ground(site), []
+    begun, walked = threading.Event(), {"first": 0, "second": 0}
+
+    def slowly(count):
+        walked["first"] += count
+        begun.set()
+        time.sleep(0.05)
+
+    def count(images):
+        walked["second"] += images
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(cache.fill, ground, choices("disk", Entry(3)), tmp_path, print, slowly)
+        assert begun.wait(60)
+        second = pool.submit(cache.fill, ground, choices("disk", Entry(3)), tmp_path, told.append, count)
+        found = [each.result(60) for each in (first, second)]
+    assert walked == {"first": ground.layout.slots, "second": 0}
+    assert [f"another process fills {tmp_path}; waiting for it"] == told
+    mine, theirs = (all_of(cache.inputs_at(ground, kept, Entry(3)), ground, 1) for kept in found)
+    assert_same(mine, theirs)
+    assert_same(mine, all_of(cache.inputs_at(ground, {}, Entry(3)), ground, 1))
+
+
+@pytest.mark.slow
 def test_another_recipe_is_another_file(site, tmp_path):
     for views in (1, 2):
         ground = make_ground(site, augment=("shift",), views=views)
@@ -160,4 +189,4 @@ def test_a_full_disk_is_told_before_it_is_full(site, tmp_path, monkeypatch):
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(UserError, match=r"is full.*cache_disk_gib"):
         cache.fill(make_ground(site), choices("disk", Entry(3)), tmp_path, print, lambda _: None)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]

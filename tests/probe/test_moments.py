@@ -69,7 +69,7 @@ def test_inputs_of_batch_norm_are_those_of_whole_batches():
 
 def test_adapted_statistics_are_those_of_the_training_images():
     shown = images(12)
-    adapted = adapt(BACKBONE, WEIGHTS, dataset(shown, np.arange(8)), make_feed(shown), 4)
+    adapted = adapt(BACKBONE, WEIGHTS, dataset(shown, np.arange(8)), make_feed(shown), 4, lambda _: None)
     found = observe(BACKBONE, WEIGHTS, np.arange(8), make_feed(shown), 4, lambda _: None)
     for part in ("mean", "var"):
         values = adapted.stats[0]["norm"][part]
@@ -107,14 +107,15 @@ def test_widths_are_of_the_output_and_not_of_the_features():
     assert output_widths(doubled, WEIGHTS, SIZE) == [4, 6]
 
 
+@pytest.mark.slow
 def test_adapting_does_not_take_one_class_at_a_time():
     """Dark images first, then bright ones, as folders come: batches of one class would be normalised as one."""
     backbone, weights = load(BackboneConfig("resnet18", "random"))
     rng = np.random.default_rng(0)
     shown = np.clip(rng.normal(90, 40, (64, 32, 32, 3)) + np.repeat([0, 90], 32)[:, None, None, None], 0, 255).astype(np.uint8)
-    found = adapt(backbone, weights, dataset(shown, np.arange(64)), make_feed(shown), 16)
+    found = adapt(backbone, weights, dataset(shown, np.arange(64)), make_feed(shown), 16, lambda _: None)
     mixed = rng.permutation(64)
-    other = adapt(backbone, weights, dataset(shown[mixed], np.arange(64)), make_feed(shown[mixed]), 16)
+    other = adapt(backbone, weights, dataset(shown[mixed], np.arange(64)), make_feed(shown[mixed]), 16, lambda _: None)
     ratio = np.asarray(found.stats[3]["norm1"]["var"]) / np.asarray(other.stats[3]["norm1"]["var"])
     # Class by class it is a tenth more.
     assert abs(ratio.mean() - 1) < 0.02

@@ -98,6 +98,7 @@ def test_few_groups_stop_nobody():
     assert decide.can_win(one_group(standing("deep", 0.5)), 0, [shallow], shallow, alone).goes_on
 
 
+@pytest.mark.slow
 def test_false_stops_of_an_equal_way_are_rare():
     """A way that is as good as the leader at its rung, in 300 draws of images: stopped in at most 5 %."""
     stopped = 0

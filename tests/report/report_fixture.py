@@ -339,6 +339,7 @@ def make_summary(
                         "freeze_depth": depth,
                         "trainable_stages": list(STAGES[depth:]),
                         "leaves": "all",
+                        "variant": {},
                         "seed": seed,
                         "learning_rate": rate,
                         "status": "diverged" if lost else "done",

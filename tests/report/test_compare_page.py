@@ -50,7 +50,9 @@ def test_pairs_of_the_same_test_images_are_paired(four):
 def test_the_same_photographs_at_another_size_are_still_paired():
     one, other = make_studies(2)
     other.summary["dataset"] |= {"digest": "of other pixels", "image_size": 64}
-    assert compare_studies.compare([one, other])["pairs"][0]["how"] == "paired"
+    found = compare_studies.compare([one, other])
+    assert found["pairs"][0]["how"] == "paired"
+    assert found["warnings"] == []
 
 
 def test_the_same_names_of_another_data_set_are_not_paired():
@@ -158,6 +160,40 @@ def test_another_metric_does_not_hide():
     found = compare_studies.compare([three, one, two])
     assert found["metric"] == "balanced_accuracy"
     assert found["warnings"][0].startswith("Other metric: study2 chose by another metric than balanced accuracy")
+
+
+def test_each_interval_is_at_the_level_of_its_study():
+    one, two, three = make_studies(3)
+    one.summary["judge"]["confidence"] = 0.8
+    found = compare_studies.compare([one, two, three])
+    assert found["confidence"] == 0.95
+    assert compare_rows.levels(found) == "intervals at the level of each study (80, 95 %), which stands beside them"
+    assert [row["test"].rpartition(" (")[2] for row in compare_rows.study_rows(found)] == ["80 %)", "95 %)", "95 %)"]
+    assert any(warning.startswith("Other level of intervals: study0 / study1, study2;") for warning in found["warnings"])
+    assert "Brackets: 95 % intervals" in compare_rows.regret_about(found)
+    assert compare_rows.levels(compare_studies.compare([two, three])) == "95 % intervals"
+
+
+def test_the_same_names_of_other_pixels_are_told():
+    one, other = make_studies(2)
+    other.summary["dataset"]["digest"] = "of other pixels"
+    (warning,) = compare_studies.compare([one, other])["warnings"]
+    assert warning.startswith("Other pixels: study0 / study1 name the same images at the same size")
+    # Where the weights ask for another interpolation other pixels are no news.
+    other.summary["weights"] = other.summary["weights"] | {"preprocess": {"interpolation": "bilinear"}}
+    assert compare_studies.compare([one, other])["warnings"] == []
+
+
+def test_a_page_is_not_written_over_that_of_a_study(tmp_path, capsys):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "summary.json").write_text("{}")
+    (tmp_path / "file").write_text("mine")
+    for out, said in (("report", "holds the page of a study"), ("file", "is a file, it must be a folder")):
+        assert main([str(tmp_path), str(tmp_path), f"--out={tmp_path / out}"]) == 2
+        told = capsys.readouterr().err
+        assert said in told
+        assert told.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_a_study_without_an_answer_has_a_row():

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import re
 import subprocess
 import sys
@@ -18,8 +19,11 @@ from report_fixture import METRICS, STAGES, explain, make_hostile, make_summary
 
 import fteng
 from fteng import report
-from fteng.report import changes, drawings, final, flow, methods, view, words
+from fteng.config import DataConfig
+from fteng.data.isic.archive import read_isic
+from fteng.report import changes, curves, drawings, final, flow, methods, view, words
 from fteng.report.__main__ import main
+from tests.data.isic_folder import make as make_isic
 
 SECTIONS = (
     "answer",
@@ -401,6 +405,30 @@ def test_every_metric_of_the_plan_has_its_interval(parsed: Page) -> None:
     assert "Average precision 0.913 [0.893, 0.933]" in table
 
 
+@pytest.mark.parametrize(
+    ("log_odds", "raw", "calibrated"),
+    [(-1.1, "0.25", "0.366"), (8.0, "0.99966", "0.982"), (30.0, "1 − 9.4e-14", "1 − 3.1e-07"), (-30.0, "9.36e-14", "3.06e-07")],
+)
+def test_thresholds_near_one_keep_their_digits(log_odds: float, raw: str, calibrated: str) -> None:
+    point = {"keeps": "specificity", "level": 0.9, "best": dict.fromkeys(("value", "low", "high"))}
+    point |= {"threshold": 1 / (1 + math.exp(-log_odds)), "log_odds": log_odds, "sensitivity": None, "specificity": None}
+    summary = {"curves": {"classes": 2}, "calibration": {"temperature": 2.0}}
+    (shown,) = curves.points({"points": [point]}, summary)
+    assert curves.is_calibrated(summary)
+    assert shown["threshold"] == raw
+    assert shown["calibrated"] == calibrated
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_score_without_an_interval_says_so() -> None:
+    summary = make_summary(depths=(12,), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
+    summary["depth_curve"][1]["test"]["balanced_accuracy"] |= {"low": None, "high": None}
+    shown = Page(report.render(summary)).text.partition("Depth curve On the test")[0]
+    assert "balanced accuracy 0.86 (no interval: too few groups of the rarest class) on 539 test images" in shown
+    assert "The score has no interval" in shown
+    assert "Brackets" not in shown
+
+
 def test_operating_points_name_their_classes() -> None:
     summary = _without_curves()
     summary |= {"curves": None, "mistakes": None}
@@ -411,7 +439,10 @@ def test_operating_points_name_their_classes() -> None:
     summary["final"]["labels"] = {"sensitivity_at_specificity_95": "sensitivity at 95 % specificity"}
     summary["calibration"] |= {"temperature": 0.84}
     shown = Page(report.render(summary))
-    assert "Sensitivity is the share of malignant that is found, specificity the share of benign." in shown.text
+    assert (
+        "The positive class is malignant, the last by the alphabet: sensitivity is the share of malignant that is found"
+        in shown.text
+    )
     assert "Sensitivity at 95 % specificity 0.610 New metric 0.610 " in shown.text
     assert "The probability of malignant against how often it came true, for the first seed." in shown.text
     assert "is 0.84: the network is less sure of itself than it could be." in shown.text
@@ -553,7 +584,7 @@ def test_two_classes_have_one_curve_and_it_says_which() -> None:
     summary["dataset"] |= {"classes": ["benign", "malignant"]}
     summary["curves"] |= {"classes": 2, "rows": [summary["curves"]["rows"][2] | {"positive": "malignant"}], "seeds": 1}
     shown = Page(report.render(summary | {"mistakes": None}))
-    assert "The class malignant is the positive one." in shown.text
+    assert "The class malignant is the positive one, the last by the alphabet." in shown.text
     assert "Positive class" not in shown.text
     point = summary["curves"]["rows"][0]["points"][0] | {"best": dict.fromkeys(("value", "low", "high"))}
     point |= {"threshold": None, "sensitivity": None, "specificity": None}
@@ -637,9 +668,12 @@ def test_methods_are_of_this_study() -> None:
         "900 images in 600 groups for training, 360 images in 240 groups for validation and 539 images in 360 groups for testing,"
         " with all images of a group in one split (seed 0)",
         "efficientnet_lite0 with pretrained weights (package, sha256 579344248a93e230…)",
-        "the first 0, 4, 8, 12, 16 and 18 of the stages were frozen",
+        "the first 0, 4, 8, 12 and 16 of the stages were frozen and those behind them tuned together with a linear head; with all"
+        " stages frozen a linear head alone was trained by the same recipe, each for",
         "5 epochs (batches of 32, AdamW (Loshchilov and Hutter 2019), weight decay 0.0001, peak learning rate 0.0003 or 0.001,"
-        " cosine schedule, 2 seeds)",
+        " linear warm-up over 10 % of the steps, then cosine schedule, gradients clipped to norm 1, 2 seeds)",
+        "all that were shown to lose at most 0.01 to it, the one that trains the fewest stages was recommended",
+        "one-sided lower bound of their paired difference to the best lay above −0.01, with the bounds of all holding together",
         "best mean balanced accuracy",
         "2,000 bootstrap resamples of whole groups",
         "Holm’s method (Holm 1979)",
@@ -650,6 +684,47 @@ def test_methods_are_of_this_study() -> None:
     named = set(re.findall(r"(?<=[(;] )?([A-Z]\w+)(?: et al\.| and \w+)? (\d{4})", text))
     assert {f"{author.lower()}{year}" for author, year in named} == set(re.findall(r"@\w+\{(\w+),", works))
     assert works.count("{") == works.count("}")
+
+
+def test_methods_name_what_is_not_usual() -> None:
+    summary = make_summary(depths=(18,), metrics=JUDGED)
+    assert "In addition with all stages frozen a linear head alone was trained" in methods.write(summary)[0][1]
+    assert "tuned" not in methods.write(summary)[0][1]
+    recipe = {"mixup": 0.2, "label_smoothing": 0.1, "schedule": "drops", "drops": [0.5, 0.75], "warmup_fraction": 0.0}
+    summary["run"]["config"]["train"] |= recipe | {"clip_norm": 0.0, "optimizer": "sgd", "head_init": "zero", "balance": "weights"}
+    summary["run"]["config"]["data"]["resize"] = "letterbox"
+    summary["dataset"]["classes"] = ["nominal", "local"]
+    other = {"variant": {"layer_decay": 0.7, "unfreezing": "gradual", "init": "random", "batch_norm": "batch"}}
+    summary["trials"] += [
+        summary["trials"][0]
+        | {"freeze_depth": 4, "trainable_stages": list(STAGES[4:10]), "tap": STAGES[9], "leaves": "norm"}
+        | other,
+        summary["trials"][0] | {"freeze_depth": None, "trainable_stages": ["stem", "block1"]},
+    ]
+    text = " ".join(methods.write(summary)[0])
+    for part in (
+        "the first 4 of the stages were frozen and those behind them tuned together with a linear head; stem and block1 alone were",
+        "SGD with momentum 0.9",
+        "a tenth of the rate from 50 % and 75 % of the steps on, 2 seeds)",
+        "The head read the output of block9 or conv_head, and the stages behind it were dropped.",
+        "all parameters or the normalisation parameters alone trained",
+        "by a factor of 0.7 or 1.",
+        "unfrozen one by one from the head down over the first half of the steps, or all at once.",
+        "As controls, never recommended, the same plans started from random weights.",
+        "The head started from zero.",
+        "Batch normalisation kept the statistics of pretraining or followed the batch in the stages that were tuned",
+        "mixup, Beta(0.2, 0.2)); labels were smoothed by 0.1. Classes were weighted",
+        "with their proportions kept, and grey bars, to 240 × 240 pixels",
+        "count local as the positive class",
+    ):
+        assert part in text
+
+
+def test_of_many_plans_the_compared_are_counted() -> None:
+    summary = explain(make_summary(depths=range(0, 18, 2), rates=(1e-3,), seeds=(0,), metrics=JUDGED))
+    del summary["explained"]["changes"]["trials"][4]
+    assert "Compared are 8 of 9 plans, spread over the depths" in changes.finding(summary)
+    assert changes.undrawn(summary) == 2
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7])
@@ -664,6 +739,41 @@ def test_flow_of_data_has_n_at_each_step(rows: int) -> None:
         assert ("left out" in shown) == (rows > 0)
         assert shown.count("1 reason") == min(rows, 4)
         assert ("3 other reasons" in shown) == (rows == 7)
+
+
+def test_flow_counts_images_alone_and_what_a_policy_left_out() -> None:
+    summary = _unfinished()
+    dataset = summary["dataset"]
+    dataset["left_out"] = [
+        {"id": "README.md", "reason": "lies beside the class folders"},
+        {"id": "lost.jpg", "reason": "lies beside the class folders"},
+        {"id": "local/notes.txt", "reason": "not an image by its name (.txt)"},
+        {"id": "local/link", "reason": "a link to a folder is not followed; put the folder itself there"},
+        *({"id": f"ISIC_{n}", "reason": f"lesion IL_{n // 2} is benign and malignant in different images"} for n in range(4)),
+    ]
+    dataset["notes"] = [
+        {"found": "7 images: no diagnosis (data.isic_unlabelled)", "done": "left out", "ids": []},
+        {"found": "split 'extra' of 30 images", "done": "left out: it is none of train, validation, test", "ids": []},
+        {"found": "9 images: of whom nobody is left out", "done": "kept", "ids": []},
+    ]
+    for drawn in flow.draw(summary):
+        shown = Page(str(drawn)).text
+        assert f"{1799 + 5 + 37:,} images listed" in shown
+        assert "42 images left out 30 split 'extra' 7 no diagnosis 4 of lesions with different labels" in shown
+        assert "takes part in no choice" in shown
+    assert "42 further images were left out" in methods.write(summary)[0][0]
+    shown = Page(report.render(summary | {"probes": [], "profile": []})).text
+    assert "5 images could not be used, named below. 3 other files are no images." in shown
+    assert "5 images and 3 other files left out" in shown
+
+
+def test_flow_reads_the_notes_of_a_source(tmp_path: Path) -> None:
+    traps = make_isic(tmp_path / "isic")
+    source = read_isic(DataConfig(source="isic", path=str(tmp_path / "isic")))
+    dataset = {"notes": [note._asdict() for note in source.notes], "left_out": [item._asdict() for item in source.left_out]}
+    assert ("no diagnosis (data.isic_unlabelled)", 1) in view.excluded(dataset)
+    assert sum(images for _, images in view.excluded(dataset)) == 6
+    assert {row["id"] for row in view.images_left_out(dataset)} >= {*traps.contradicting_lesion}
 
 
 def test_flow_cuts_what_would_run_out_of_its_box() -> None:
@@ -759,6 +869,16 @@ def test_command_writes_numbers_and_page(
     assert capsys.readouterr().out == f"{page}\n"
     assert str(tmp_path) in page.read_text(encoding="utf-8")
     assert json.loads((tmp_path / "report" / "summary.json").read_text())["experiment"] == str(tmp_path)
+
+
+def test_a_page_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fteng, "summary", SimpleNamespace(collect=lambda _: _unfinished()), raising=False)
+    for name in ("study.json", "report"):
+        (tmp_path / name).write_text("{}")
+    assert main([str(tmp_path)]) == 2
+    assert re.fullmatch(r"fteng: cannot write the page to .*report \(File exists\).*\n", capsys.readouterr().err)
 
 
 def test_no_study_is_one_line(tmp_path: Path) -> None:

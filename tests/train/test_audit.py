@@ -61,6 +61,7 @@ def test_optimizer_state_of_frozen_leaves(lab, deep_plan, deep_program, whole):
     assert checks["optimizer state is of trainable leaves only"].passed is False
 
 
+@pytest.mark.slow
 def test_gradients_through_the_frozen_prefix_cost_flops(lab, deep_plan, deep_program, monkeypatch):
     """What one logged norm over all gradients does: the whole backward pass is back, here of a step that has its prefix in it."""
 

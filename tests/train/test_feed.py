@@ -105,6 +105,7 @@ def test_an_error_of_the_disk_comes_through(on_disk):
         list(make_feed(on_disk).batches([np.array([0]), np.array([1000])]))
 
 
+@pytest.mark.slow
 def test_a_streamed_trial_is_a_whole_one_also_when_stopped(lab, deep_plan, deep_program, tmp_path, monkeypatch):
     spec = lab.spec(deep_plan)
     where = {kind: TrialPaths(tmp_path / kind) for kind in ("whole", "streamed", "stopped")}

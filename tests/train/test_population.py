@@ -49,6 +49,25 @@ def test_each_member_is_itself_alone_and_a_diverging_one_disturbs_nobody(lab, de
     assert [outcome(where) for where in places] == alone
 
 
+def test_one_that_its_user_ends_disturbs_nobody_and_may_go_on(lab, deep_plan, deep_program, alone, tmp_path):
+    places = [TrialPaths(tmp_path / f"{rate}") for rate in RATES]
+    specs = [lab.spec(deep_plan, rate) for rate in RATES]
+    members = [lab.begin(spec, deep_program, where) for spec, where in zip(specs, places, strict=True)]
+    bench = lab.bench._replace(halted=lambda: [specs[0].id])
+    inputs, total = lab.recomputed(deep_program.entry), total_steps(bench)
+    advance(bench, members, inputs, total, lambda _: None)
+    assert [member.step for member in members] == [total // 2, total, total]
+    (answers,) = judge(bench, members[:1], inputs, "val")
+    result = end(bench, members[0], {"val": answers}, first_of_shape=True, stopped="asked to")
+    assert (result["status"], result["steps"], result["test"]) == ("stopped", total // 2, {})
+    rest = {split: judge(bench, members[1:], inputs, split) for split in ("val", "test")}
+    for index, member in enumerate(members[1:]):
+        end(bench, member, {split: found[index] for split, found in rest.items()}, first_of_shape=True)
+    places[0].result.unlink()
+    lab.run(specs[0], deep_program, places[0])
+    assert [outcome(where) for where in places] == alone
+
+
 @pytest.mark.slow
 def test_members_that_a_kill_left_at_different_steps_catch_up(lab, deep_plan, deep_program, alone, tmp_path):
     places = [TrialPaths(tmp_path / f"{rate}") for rate in RATES]

@@ -79,7 +79,12 @@ def test_rates_and_seeds_share_one_program_and_differ(lab, deep_plan, deep_progr
 
 
 @pytest.mark.parametrize(
-    ("make", "arguments"), [(stage_set_plan, (["block16"], "norm")), (prefix_plan, (16, "bias")), (prefix_plan, (18,))]
+    ("make", "arguments"),
+    [
+        (stage_set_plan, (["block16"], "norm")),
+        (prefix_plan, (16, "bias")),
+        pytest.param(prefix_plan, (18,), marks=pytest.mark.slow),
+    ],
 )
 def test_every_kind_of_plan_passes_its_audit(lab, tmp_path, make, arguments):
     plan = make(lab.backbone.stages, *arguments)
@@ -88,6 +93,7 @@ def test_every_kind_of_plan_passes_its_audit(lab, tmp_path, make, arguments):
     assert [check["passed"] for check in result["audit"]] == [True] * 4 + [None]
 
 
+@pytest.mark.slow
 def test_statistics_follow_the_freeze(lab, deep_plan, tmp_path):
     """`batch` moves the statistics of trained stages; those of frozen ones stay, bit for bit."""
     variant = Variant(batch_norm="batch")

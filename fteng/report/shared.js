@@ -3,10 +3,19 @@
 
 const tip = document.getElementById("tip");
 
+function words(cell) {
+  // Parts of a cell stand below each other on the page: as one text they would run into each other.
+  const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+  const parts = [];
+  while (walker.nextNode()) parts.push(walker.currentNode.data.trim());
+  return parts.filter(Boolean).join(" ").replaceAll("−", "-").replace(/\s+/g, " ").replaceAll(" ,", ",");
+}
+
 function csv(table) {
   // A cell that starts like a formula would be run by a spreadsheet; an apostrophe keeps it text. Numbers stay numbers.
   const safe = (text) => (/^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? "'" + text : text);
-  const text = (cell) => cell.textContent.replaceAll("−", "-").replace(/\s+/g, " ").trim();
+  // Where a cell says 2 min 6 s, the file gets the number.
+  const text = (cell) => (cell.tagName === "TD" && "k" in cell.dataset ? cell.dataset.k : words(cell));
   const quote = (cell) => '"' + safe(text(cell)).replaceAll('"', '""') + '"';
   return [...table.rows].map((row) => [...row.cells].map(quote).join(",")).join("\r\n") + "\r\n";
 }
@@ -17,7 +26,7 @@ for (const box of document.querySelectorAll(".box")) {
   button.type = "button";
   button.className = "csv";
   button.textContent = "CSV";
-  button.setAttribute("aria-label", "CSV of " + name);
+  button.setAttribute("aria-label", name + ": save as CSV");
   button.addEventListener("click", () => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([csv(box.querySelector("table"))], { type: "text/csv" }));

@@ -1,0 +1,237 @@
+"""What docs/results.md says of each record: what is measured, and tables with titles, an order of columns and goals."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+Row = Mapping[str, Any]
+
+
+class Column(NamedTuple):
+    """key: of the row, `a.b` for b within a; title: the key if empty; times: what the value is multiplied by; low, high: keys of
+    the ends of its range, where it does not hold them itself; goal: a bound (`< 5`) of what is shown, if rows bring none."""
+
+    key: str
+    title: str = ""
+    times: float = 1.0
+    low: str = ""
+    high: str = ""
+    goal: str = ""
+
+    @property
+    def head(self) -> str:
+        """What stands above it."""
+        return self.title or self.key.replace("_", " ")
+
+
+class Table(NamedTuple):
+    """takes: which rows; judged: the key that a row's own `goal` is about, a bare number being what it should reach."""
+
+    title: str
+    takes: Callable[[Row], bool]
+    columns: tuple[Column, ...]
+    judged: str = "value"
+
+
+class Section(NamedTuple):
+    """what: is measured, and what brackets and ratios mean where that is not plain."""
+
+    what: str
+    tables: tuple[Table, ...] = ()
+
+
+def every(_: Row) -> bool:
+    """Takes all rows that are left."""
+    return True
+
+
+def _having(key: str) -> Callable[[Row], bool]:
+    return lambda row: key in row
+
+
+def _total(what: str) -> Callable[[Row], bool]:
+    return lambda row: row.get("what") == what and "worst" in row
+
+
+def _plain(*keys: str) -> tuple[Column, ...]:
+    return tuple(map(Column, keys))
+
+
+_COSTS = (Column("what"), Column("value", "measured"), *_plain("unit", "n"))
+_TOTALS = (*_plain("name", "median", "worst"), Column("n", "studies"))
+_ADVISERS = ("ours", "probe", "folklore", "last", "everything", "random")
+_CURVE = (
+    *_plain("plan", "recommended"),
+    Column("test", "balanced accuracy"),
+    Column("learning_rate", "rate"),
+    Column("seconds", "seconds a trial"),
+    Column("trainable_parameters", "trained parameters"),
+)
+_NETWORKS = (
+    *_plain("network", "images", "precision", "pass"),
+    Column("milliseconds.fteng", "fteng, ms"),
+    Column("milliseconds.torch eager", "torch eager, ms"),
+    Column("milliseconds.torch compile", "torch compile, ms"),
+    Column("times.torch eager", "x eager"),
+    Column("times.torch compile", "x compile"),
+    Column("refused", "not timed"),
+    Column("failed.torch compile", "torch compile failed"),
+    *_plain("n", "device", "threads"),
+    Column("peer_versions.torch", "torch"),
+    Column("load_per_core_before", "load a core before"),
+)
+_PROBES = (
+    *_plain("images", "image_size", "taps", "n"),
+    Column("pass_seconds", "pass over the images, s"),
+    Column("ours_seconds", "fteng, s"),
+    Column("sklearn_seconds", "scikit-learn, s"),
+    Column("sklearn / ours", "scikit-learn / fteng", goal=">= 20"),
+    Column("ours / pass", "fteng / pass", goal="<= 0.1"),
+    Column("largest excess of sklearn's loss", "largest excess of scikit-learn's loss, share of the loss at zero"),
+)
+_LAYERS = (
+    *_plain("layer", "images", "outputs", "pass"),
+    Column("convolutions", "by"),
+    Column("milliseconds", "ms"),
+    Column("compile_seconds", "compile, s"),
+    Column("times_stock", "x stock"),
+    Column("n"),
+)
+_PACE = (
+    *_plain("what", "seconds"),
+    Column("images_per_second", "images/s"),
+    Column("of_ceiling", "x decoder, whole"),
+    Column("spread_of_ceiling", "range of it over n"),
+    Column("of_scaled_ceiling", "x decoder, at 1/2"),
+    *_plain("images", "bytes_per_file", "n"),
+)
+_FEED = (
+    Column("where", "images"),
+    *_plain("steps", "batch", "n", "seconds"),
+    Column("waited_share", "share waited, %", 100, goal="< 2"),
+    Column("waited_share_without_first_batch", "the same without the first batch, %", 100),
+    Column("first_batch_seconds", "first batch, s"),
+)
+_PREDICT = (
+    Column("backbone", "network"),
+    *_plain("device", "images", "bytes_per_file", "n"),
+    Column("bare_seconds", "bare pass, s"),
+    Column("decoding_seconds", "decoding, s"),
+    Column("predict_seconds", "predict, s"),
+    Column("predict_images_per_second", "predict, images/s"),
+    Column("predict_of_bare", "predict, x bare pass", goal=">= 0.9"),
+    Column("predict_spread_of_bare", "range of it over n"),
+    Column("ceiling"),
+)
+_PAGES = (
+    *_plain("page", "browser", "n"),
+    Column("bytes", "MB", 1e-6, goal="< 5"),
+    Column("seconds", "seconds to open", low="fastest", high="slowest", goal="< 2"),
+)
+_FAULTS = (
+    Column("n"),
+    Column("kills.launcher", "kills of the launcher"),
+    Column("kills.worker", "kills of a worker"),
+    Column("kills.all", "kills of all at once"),
+    Column("identical"),
+    Column("different", goal="= 0"),
+    *_plain("seed", "seconds"),
+)
+_NIGHTS = (
+    Column("night"),
+    Column("makespan_hours", "makespan, h"),
+    Column("makespan / lower bound"),
+    Column("wasted share of work", "wasted work, %", 100),
+    *_plain("scheduler calls a minute", "turns at the mutex a minute", "units"),
+    Column("given up", "trials given up"),
+    *_plain("trials", "nodes", "n", "seed"),
+)
+_TURN = (Column("turn", "what"), Column("median_ms", "median, ms"), Column("p95_ms", "95 % below, ms"), Column("n"))
+_STUDIES = (
+    Column("study"),
+    Column("n", "training images"),
+    Column("metric"),
+    Column("best", "best plan"),
+    Column("known_answer"),
+    Column("answer_held", "it held"),
+    *(Column(f"regret.{name}", name) for name in _ADVISERS),
+    Column("advice_seconds", "advice, s"),
+    Column("sweep_seconds", "sweep, s"),
+)
+
+SECTIONS = {
+    "demo": Section(
+        "What `make demo` costs, and the depth curve that it buys. Each run is a process of its own, the first with empty caches.",
+        (
+            Table("Costs", _having("what"), _COSTS),
+            Table("Depth curve: mean over seeds on test images, with its 95 % interval", _having("plan"), _CURVE),
+        ),
+    ),
+    "sweep": Section(
+        """A whole sweep of EfficientNet-Lite0 on digits, against the best PyTorch we could write by hand, eager, one run after the
+other (a) and with features cached by hand (b). Trials are compared by the seconds of their steps alone, also where a
+row of an older record says trials an hour; the race is timed from the first line to the report. PyTorch's sweep is
+reckoned from some of its trials. It needs a Python with torch: `--torch-python=PYTHON`.""",
+        (Table("", every, _COSTS),),
+    ),
+    "backbones": Section(
+        """Networks against PyTorch's: the same weights, images and threads, in turns. Milliseconds are for a whole batch, median
+[min, max]; x is how many times as fast fteng is, above 1 it is faster; backward is forward and backward. The goal is of
+x compile. It needs a Python with torch, timm and torchvision: `--torch-python=PYTHON`.""",
+        (Table("", _having("network"), _NETWORKS, judged="times.torch compile"),),
+    ),
+    "probes": Section(
+        """The linear classifiers of every tap (ten strengths, five folds) against scikit-learn's on the same features, to the same
+loss, and against the pass over the images. Median [min, max] of n.""",
+        (Table("", every, _PROBES),),
+    ),
+    "convolution": Section(
+        """Our convolutions against XLA's own, in one process and in turns: layers of the networks, and EfficientNet-Lite0 as a
+whole. Backward is forward and backward; median [min, max] of n; x stock is how many times as fast as XLA's.""",
+        (Table("", _having("layer"), _LAYERS),),
+    ),
+    "prepare": Section(
+        "Preparing JPEGs of 600 x 450 against the decoder alone, whole or at half size. x: the pace as a share of that decoder's.",
+        (
+            Table("Pace: seconds are median [min, max] of n", _having("seconds"), _PACE),
+            Table("Memory", _having("bytes"), (Column("what"), Column("bytes", "MiB", 2**-20))),
+        ),
+    ),
+    "feed": Section(
+        """How long the cheapest training there is waits for images that are streamed from disk: EfficientNet-Lite0 at 224 px,
+every stage frozen. Median [min, max] of n.""",
+        (Table("", every, _FEED),),
+    ),
+    "predict": Section(
+        """`fteng.predict` from image files to rows on disk, and decoding alone, against the bare network over decoded images.
+Ratios are medians over n; the ceiling is what decoding on the same cores leaves.""",
+        (Table("", every, _PREDICT),),
+    ),
+    "page": Section(
+        """How large the pages of made-up studies are, and how long headless Chromium takes to open and draw them: median [fastest,
+slowest] of n.""",
+        (Table("", every, _PAGES),),
+    ),
+    "faults": Section(
+        """Studies in parts under SIGKILL at random moments: is what comes out what an undisturbed study gives, to the bit? n is
+the number of studies.""",
+        (Table("", every, _FAULTS),),
+    ),
+    "scale": Section(
+        """The launcher at a size no test machine has, simulated with the real planner: median [lowest, highest] of n draws. The
+lower bound is all work over all nodes, or the longest unit.""",
+        (
+            Table("", _having("night"), _NIGHTS),
+            Table("A turn at the mutex, with real files", _having("turn"), _TURN),
+        ),
+    ),
+    "advice": Section(
+        """What following each advice before a sweep would have lost, and how scores rank depths, over many studies. Regret: points
+of the metric on test behind the best plan that was measured. The form of our advice was chosen while looking at small
+studies of the digits and of textile: only the other families judge it fairly.""",
+        (
+            Table("Regret of each advice, points", _total("regret"), _TOTALS),
+            Table("Kendall's tau of each score with the measured curve", _total("tau"), _TOTALS),
+            Table("Studies: regret of each advice, points", _having("study"), _STUDIES),
+        ),
+    ),
+}
