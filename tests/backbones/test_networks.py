@@ -42,7 +42,7 @@ PUBLISHED = {
     "vit_small_patch14_dinov2": Published(
         ("vit_small_patch14_dinov2_authors",), 22_056_192, 46.76, slow=("vit_small_patch14_dinov2_timm",)
     ),
-    "vit_small_patch16": Published(("vit_small_patch16_timm", "vit_small_patch16_timm_160"), 22_050_664, 4.6, 384),
+    "vit_small_patch16": Published(("vit_small_patch16_timm",), 22_050_664, 4.6, 384, slow=("vit_small_patch16_timm_160",)),
     # Its golden files, of parts, are in test_vgg.py.
     "vgg16": Published((), 138_357_544, 15.47),
     "vgg16_bn": Published((), 138_365_992, 15.47),

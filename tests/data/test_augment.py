@@ -58,6 +58,7 @@ def test_crop_is_what_pillow_crops():
     np.testing.assert_allclose(ours[1:-1, 1:-1], theirs[1:-1, 1:-1], atol=1.01)
 
 
+@pytest.mark.slow
 def test_crop_and_colour_keep_a_constant_image_constant():
     grey = jnp.full((8, 16, 16, 3), 100, jnp.uint8)
     np.testing.assert_array_equal(augment(jax.random.key(0), grey, ("crop",)), grey)

@@ -37,7 +37,7 @@ def make_loss(backbone, first, stats, head, dataset):
     return loss
 
 
-@pytest.mark.parametrize("batch_size", [2, 8, 100])
+@pytest.mark.parametrize("batch_size", [2, pytest.param(8, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.slow)])
 def test_it_is_the_slope_of_the_loss_over_the_weights(case, batch_size):
     backbone, weights, head, dataset = case
     found = gradient_to_weight(backbone, weights, head, dataset, make_feed(dataset.images), N, batch_size)
