@@ -48,7 +48,7 @@ $(VENV)/.vgg16: requirements-vgg16.txt $(VENV)/.done
 
 # The real-thing tests: whole studies, kills at random moments, full disks, a browser, every network against its original.
 slow: setup vgg16
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 # Random faults on a real SLURM, 20 schedules; needs root and Debian's packages.
 nightly: setup

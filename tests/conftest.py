@@ -88,3 +88,8 @@ def finished(tmp_path_factory):
         workdir = tmp_path_factory.mktemp("study") / "study"
         shutil.copytree(shared / "study", workdir)
     return workdir, subprocess.CompletedProcess([], 0, *json.loads(said.read_text()))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that it is not what one worker is left with while the other waits."""
+    items.sort(key=lambda item: item.name != "test_the_guides_run")

@@ -8,9 +8,13 @@ nodes=4 port=17817
 export SLURM_CONF=$folder/slurm.conf
 
 install_slurm() {
-    command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null && return
+    # Tests run side by side, and apt serves one at a time.
+    exec 9>"${TMPDIR:-/tmp}/fteng-apt.lock"
+    flock 9
+    command -v slurmctld >/dev/null && command -v slurmd >/dev/null && command -v munged >/dev/null && exec 9>&- && return
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge >/dev/null
+    exec 9>&-
 }
 
 configure() {
