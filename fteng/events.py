@@ -88,7 +88,9 @@ def tell_study(workdir: Path, out: Path, tell: Tell) -> tuple[int, int]:
     if not study.study.exists():
         raise UserError(f"{workdir} holds no study.json; give the --workdir of a study")
     told = running = 0
-    record = _read(study.study, "trials", "config", mend="put it back, or run the study's command again in an empty folder")
+    record = paths.read_record(
+        study.study, "trials", "config", mend="put it back, or run the study's command again in an empty folder"
+    )
     never = {*steer.read(study).stopped, *_done_without(study, record)}
     for row in record["trials"]:
         trial = study.trial(row["id"])
@@ -103,26 +105,19 @@ def _done_without(study: StudyPaths, record: Mapping[str, Any]) -> Sequence[str]
     """The trials of a race that is over; those of them without a result never get one. None where it was of other trials."""
     if record["config"]["sweep"]["search"] != "race" or not study.race.exists():
         return ()
-    race = _read(study.race, "over", "trials", mend="delete it and run the study's command again")
+    race = paths.read_record(study.race, "over", "trials", mend="delete it and run the study's command again")
     # What was added by hand took no part.
     raced = [row["id"] for row in record["trials"] if row["id"] not in record.get("added", [])]
     return raced if race["over"] and race["trials"] == raced else ()
 
 
-def _read(path: Path, *names: str, mend: str) -> dict[str, Any]:
-    value = paths.read_json(path)
-    if not isinstance(value, dict) or not value.keys() >= set(names):
-        raise UserError(f"{path} is damaged (no {' or '.join(names)}); {mend}")
-    return value
-
-
 def _tell_trial(trial: TrialPaths, news: News, tell: Tell) -> int:
     seen, again = news.folder / "told.json", f"delete {news.folder} to tell its trial anew"
-    before = _read(seen, "step", "status", mend=again) if seen.exists() else {"step": -1, "status": ""}
+    before = paths.read_record(seen, "step", "status", mend=again) if seen.exists() else {"step": -1, "status": ""}
     lines = [line for line in read_lines(trial.metrics) if line.step > before["step"]]
     # One that was stopped may go on later, and end otherwise.
     wanted = {"mend": "delete it, and its trial is run again"}
-    result = _read(trial.result, "status", "steps", "test", **wanted) if news.ended else None
+    result = paths.read_record(trial.result, "status", "steps", "test", **wanted) if news.ended else None
     status = before["status"] if result is None else result["status"]
     if result is not None and status != before["status"]:
         lines.append(Line(result["steps"], _numbers("test", result["test"])))

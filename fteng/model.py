@@ -21,6 +21,9 @@ from fteng.train.checkpoint import read_final
 from fteng.train.step import batch_norm_modes, initial_state, whole
 from fteng.trials import Variant
 
+# What a damaged study.json asks for.
+_MEND = "put it back, or run the study's command again in an empty folder"
+
 Tree = Any
 
 
@@ -46,7 +49,7 @@ def read_model(workdir: Path, name: str = "") -> Model:
     study = StudyPaths(workdir)
     if not study.study.exists():
         raise UserError(f"{workdir} holds no study.json; give the --workdir of a study")
-    record = _read(study.study, {"config", "weights", "dataset", "trials"})
+    record = paths.read_record(study.study, "config", "weights", "dataset", "trials", mend=_MEND)
     config = from_dict(record["config"])
     backbone, weights = load(config.backbone)
     if weights.digest != record["weights"]["sha256"]:
@@ -105,13 +108,6 @@ def _recommended(study: StudyPaths) -> str:
     return name
 
 
-def _read(path: Path, names: set[str]) -> dict[str, Any]:
-    value = paths.read_json(path)
-    if not isinstance(value, dict) or not value.keys() >= names:
-        raise UserError(f"{path} is damaged; put it back, or run the study's command again in an empty folder")
-    return value
-
-
 def _result(study: StudyPaths, record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     ids = [row["id"] for row in record["trials"]]
     found = [known for known in ids if known == name or known.startswith(name)]
@@ -121,7 +117,7 @@ def _result(study: StudyPaths, record: Mapping[str, Any], name: str) -> Mapping[
     where = study.trial(found[0])
     if not where.result.exists():
         raise UserError(f"trial {found[0]} has not finished; run the study to its end")
-    result = _read(where.result, {"status", "note"})
+    result = paths.read_record(where.result, "status", "note", mend="delete it, and its trial is run again")
     if result["status"] != "done":
         raise UserError(f"trial {found[0]} {result['status']} ({result['note']}); name another")
     return result

@@ -150,6 +150,18 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not JSON ({error}); delete it and run the same command again") from None
 
 
+def read_record(path: Path, *names: str, mend: str = "delete it and run the same command again") -> dict[str, Any]:
+    """The mapping of a JSON file that has `names`. Raises UserError where it is no JSON, or another one; mend: what to do then."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise UserError(f"{path} is not JSON; {mend}") from None
+    lost = list(names) if not isinstance(value, dict) else [name for name in names if name not in value]
+    if lost or not isinstance(value, dict):
+        raise UserError(f"{path} is damaged (it lacks {', '.join(lost) or 'everything'}); {mend}")
+    return value
+
+
 def digest(value: Any) -> str:
     """sha256 (hex) of a JSON-like value, independent of key order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()

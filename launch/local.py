@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
 
+from fteng import paths
 from fteng.jobs.claims import record_death
-from fteng.jobs.files import JobFiles, is_held, read_record
+from fteng.jobs.files import JobFiles, is_held
 from fteng.paths import StudyPaths
 from fteng.process import BUSY, STOPPED, WORKERS_HERE
 
@@ -113,7 +114,7 @@ class Local:
         moment = time.monotonic()
         for name, process in self._running.items():
             file = self._files.worker(name)
-            beat = read_record(file, "pid", "beats", "at_work") if file.exists() else {"pid": 0}
+            beat = paths.read_record(file, "pid", "beats", "at_work") if file.exists() else {"pid": 0}
             # Before its first beat the file is of the worker before; between its parts nothing has to advance.
             if beat["pid"] != process.pid or not beat["at_work"]:
                 self._seen.pop(name, None)

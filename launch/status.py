@@ -9,9 +9,10 @@ from rich.table import Table
 from fteng import paths, steer
 from fteng.errors import UserError
 from fteng.jobs.claims import Plan, history, is_surveyed, read_plan, submitted, turns, unfinished
-from fteng.jobs.files import JobFiles, decide, is_held, read_record
+from fteng.jobs.files import JobFiles, decide, is_held
 from fteng.jobs.plan import Unit
 from fteng.paths import StudyPaths
+from fteng.summary import records
 
 
 class Row(NamedTuple):
@@ -67,7 +68,7 @@ def laid_out(workdir: Path) -> JobFiles:
 def living(files: JobFiles) -> tuple[dict[str, Any], ...]:
     """The last beat of every worker that lives."""
     held = (file for file in sorted(files.root.glob("workers/*.json")) if is_held(files.slot(file.stem)))
-    return tuple(read_record(file, "worker", "unit", "phase", "share", "note") for file in held)
+    return tuple(paths.read_record(file, "worker", "unit", "phase", "share", "note") for file in held)
 
 
 def standing(workdir: Path) -> Standing:
@@ -99,13 +100,10 @@ def is_reported(workdir: Path) -> bool:
     page, kept = study.report / "index.html", study.report / "summary.json"
     if not page.exists() or not kept.exists() or not study.study.exists():
         return False
-    results = [study.probes / "result.json", *study.trials.glob("*/result.json"), *study.root.glob(study.race.name)]
-    written = page.stat().st_mtime_ns
-    if any(path.exists() and path.stat().st_mtime_ns > written for path in results):
-        return False
     try:
         shown, record = paths.read_json(kept), paths.read_json(study.study)
-        return shown["run"]["config"] == record["config"] and len(shown["trials"]) == len(record["trials"])
+        same = shown["run"]["config"] == record["config"] and len(shown["trials"]) == len(record["trials"])
+        return same and shown["records"] == records(study)
     except (UserError, KeyError, TypeError):
         # Damaged: it is made again.
         return False

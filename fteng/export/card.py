@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fteng import paths
-from fteng.errors import UserError
 from fteng.paths import StudyPaths
 
 if TYPE_CHECKING:
@@ -27,8 +26,10 @@ _FILES = {
 
 
 # Of the summary.
-_NEEDED = {"experiment", "backbone", "dataset", "weights", "judge", "depth_curve", "recommendation", "trials", "probes", "final"}
-_NEEDED |= {"subgroups", "audit", "run"}
+_NEEDED = (
+    *("experiment", "backbone", "dataset", "weights", "judge", "depth_curve", "recommendation", "trials", "probes", "final"),
+    *("subgroups", "audit", "run"),
+)
 
 
 class Card(NamedTuple):
@@ -45,10 +46,8 @@ class Card(NamedTuple):
 
 def write_card(card: Card) -> str:
     """The card in Markdown; names from data are text, whatever they look like. Raises UserError on a broken summary."""
-    kept = card.study.report / "summary.json"
-    summary = paths.read_json(kept)
-    if not isinstance(summary, dict) or not summary.keys() >= _NEEDED:
-        raise UserError(f"{kept} is damaged; make it anew: python -m fteng.report {card.study.root}")
+    anew = f"make it anew: python -m fteng.report {card.study.root}"
+    summary = paths.read_record(card.study.report / "summary.json", *_NEEDED, mend=anew)
     title = summary["experiment"] or f"{summary['backbone']} on {summary['dataset']['name']}"
     parts = [
         f"# {plain(title)}",

@@ -11,7 +11,7 @@ from typing import Any
 from fteng import paths, steer
 from fteng.config import Config, from_dict, to_dict
 from fteng.errors import UserError
-from fteng.jobs.files import JobFiles, decide, is_held, read_record, take
+from fteng.jobs.files import JobFiles, decide, is_held, take
 from fteng.jobs.plan import Unit, make_units
 from fteng.paths import StudyPaths
 from fteng.trials import TrialWork
@@ -50,7 +50,7 @@ def submitted(files: JobFiles) -> tuple[Config, str]:
     """The config that the launcher left, and its command. Raises UserError where there is none, or a damaged one."""
     if not files.config.exists():
         raise UserError(f"{files.config} is missing; python -m launch.sweep --config=... --workdir=... writes it")
-    value = read_record(files.config, "config", "command")
+    value = paths.read_record(files.config, "config", "command")
     try:
         return from_dict(value["config"]), value["command"]
     except (AttributeError, TypeError):
@@ -88,7 +88,7 @@ def is_surveyed(files: JobFiles, config: Config) -> bool:
 
 def _planned(files: JobFiles, config: Config) -> dict[str, Any]:
     """What decides which trials there are, and what they stand on: of the config, and what the launcher found to be added."""
-    added = read_record(files.config).get("added", []) if files.config.exists() else []
+    added = paths.read_record(files.config).get("added", []) if files.config.exists() else []
     return {name: value for name, value in to_dict(config).items() if name != "launch"} | {"added": added}
 
 
@@ -101,7 +101,7 @@ def read_plan(files: JobFiles) -> Plan:
     """Raises UserError where there is none, or a damaged one."""
     if not files.plan.exists():
         raise UserError(f"{files.root} holds no plan yet; the survey writes it: python -m launch.sweep begins with that")
-    value = read_record(files.plan, "race", "units")
+    value = paths.read_record(files.plan, "race", "units")
     try:
         units = tuple(Unit(unit["name"], tuple(unit["trials"]), unit["seconds"]) for unit in value["units"])
     except (KeyError, TypeError):
@@ -113,7 +113,7 @@ def _tries(files: JobFiles) -> int:
     """How often a unit is begun before it is cut or given up, by the config as it is now. Read without the rest, since others
     wait."""
     try:
-        return int(read_record(files.config, "config")["config"]["launch"]["tries"])
+        return int(paths.read_record(files.config, "config")["config"]["launch"]["tries"])
     except (FileNotFoundError, KeyError, TypeError):
         raise UserError(f"{files.config} is missing or damaged; delete it and run python -m launch.sweep again") from None
 
@@ -284,6 +284,6 @@ def _give_up(study: StudyPaths, trial: str, tries: int, why: str) -> None:
 def _is_given_up(study: StudyPaths, trial: str) -> bool:
     result = study.trial(trial).result
     try:
-        return result.exists() and bool(read_record(result).get("given_up"))
+        return result.exists() and bool(paths.read_record(result).get("given_up"))
     except UserError:
         return False

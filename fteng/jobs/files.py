@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fteng import paths
 from fteng.errors import UserError
@@ -124,14 +124,6 @@ def is_held(lock: Path) -> bool:
     if handle is not None:
         os.close(handle)
     return handle is None
-
-
-def read_record(file: Path, *keys: str) -> dict[str, Any]:
-    """The JSON object in a file. Raises UserError where it is none, or one of the keys is missing."""
-    value = paths.read_json(file)
-    if not isinstance(value, dict) or not value.keys() >= set(keys):
-        raise UserError(f"{file} is damaged; delete it and run the same command again")
-    return value
 
 
 def check_file_system(files: JobFiles) -> None:

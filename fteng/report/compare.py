@@ -1,7 +1,5 @@
 """The page of several studies: one self-contained HTML file, made from `comparison.json` alone. Imports no jax."""
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,31 +13,12 @@ def render(comparison: Mapping[str, Any], command: str) -> str:
 
     comparison: what `compare_studies.compare` returned; command: what makes this page again.
     """
-    import jinja2
-    from markupsafe import Markup
-
     from fteng.report import compare_figures, compare_rows, view, words
+    from fteng.report.shell import fill
 
-    here = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(here),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {"rows": compare_rows, "words": words}
-    script = (here / "shared.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     cleaned = view.clean(comparison)
-    return environment.get_template("compare.html").render(
-        comparison=cleaned,
-        drawn=compare_figures.draw(cleaned),
-        command=view.clean(command),
-        style=Markup((here / "style.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_digest=digest,
-    )
+    shown = {"comparison": cleaned, "drawn": compare_figures.draw(cleaned), "command": view.clean(command)}
+    return fill("compare.html", (compare_rows, words), ("shared.js",), **shown)
 
 
 def write(out: Path, workdirs: Sequence[Path], command: str) -> Path:

@@ -53,10 +53,12 @@ def calibration_finding(summary: Summary) -> str:
     text = f"The temperature fitted on the validation images is {temperature:.2f}: {sure}."
     if before is None or after["ece"] is None:
         return text
-    change = "falls" if after["ece"] < before else "rises" if after["ece"] > before else "stays"
+    first, then = words.score(before), words.score(after["ece"])
+    # As far as the numbers shown tell.
+    change = f"stays at {first}" if first == then else f"{'falls' if after['ece'] < before else 'rises'} from {first} to {then}"
     return (
         f"{text} Dividing the logits by it, the {words.metric_name('ece')} on {words.number(found['images'], 'test image')}"
-        f" {change} from {words.score(before)} to {words.score(after['ece'])}; the order of the answers does not change."
+        f" {change}; the order of the answers does not change."
     )
 
 

@@ -20,7 +20,6 @@ from fteng.results import Predictions, read_predictions
 from fteng.summary.audit import of_costs, of_probes, of_splits, of_trials, of_versions
 from fteng.summary.chosen import calibration, final, pairs, recommendation, subgroups
 from fteng.summary.errors import confusion, curves, explainable, explained, mistakes
-from fteng.summary.read import read_record
 from fteng.summary.rows import Judge, probed_rows, shown_rows, tuned_rows
 from fteng.summary.similarity import similarity
 
@@ -37,7 +36,7 @@ def collect(workdir: Path) -> dict[str, Any]:
     from_dict(record["config"])
     probed = _probed(study)
     results = {
-        row["id"]: read_record(study.trial(row["id"]).result, *_OF_TRIAL, mend="delete it, and its trial is run again")
+        row["id"]: paths.read_record(study.trial(row["id"]).result, *_OF_TRIAL, mend="delete it, and its trial is run again")
         for row in record["trials"]
         if study.trial(row["id"]).result.exists()
     }
@@ -67,7 +66,7 @@ def collect(workdir: Path) -> dict[str, Any]:
         "confusion": None,
         "mistakes": None,
         "explainable": None,
-        "records": _records(study),
+        "records": records(study),
     }
     summary["explained"] = explained(study, None)
     if probed is None:
@@ -114,7 +113,7 @@ def current(study: StudyPaths) -> dict[str, Any] | None:
         summary = paths.read_json(kept)
         same = all(summary["run"][name] == record[name] for name in ("config", "versions", "git"))
         same = same and len(summary["trials"]) == len(record["trials"])
-        fresh = summary.get("records") == _records(study)
+        fresh = summary.get("records") == records(study)
         # A page made where the networks could not be looked at waits for who can.
         wanted, shown = summary.get("explainable"), summary.get("explained")
         whole = shown is not None and (wanted is None or (not shown["reason"] and shown == explained(study, wanted)))
@@ -126,20 +125,20 @@ def current(study: StudyPaths) -> dict[str, Any] | None:
 
 def _study(study: StudyPaths) -> dict[str, Any]:
     names = ("config", "versions", "git", "trials", "runs", "dataset")
-    return read_record(study.study, *names, mend="put it back, or run the study's command again in an empty folder")
+    return paths.read_record(study.study, *names, mend="put it back, or run the study's command again in an empty folder")
 
 
 def _probed(study: StudyPaths) -> dict[str, Any] | None:
     file, mend = study.probes / "result.json", f"delete {study.probes} and run the study again"
     if not file.exists():
         return None
-    found = read_record(file, "profile", "probes", mend=mend)
+    found = paths.read_record(file, "profile", "probes", mend=mend)
     if not found["probes"]:
         raise UserError(f"{file} is damaged (it has no probe); {mend}")
     return found
 
 
-def _records(study: StudyPaths) -> str:
+def records(study: StudyPaths) -> str:
     """A digest of what the numbers come from. Contents, not times: clocks of hosts differ, and files are copied."""
     found = [study.probes / "result.json", study.race, steer.file_of(study), *sorted(study.trials.glob("*/result.json"))]
     whole = hashlib.sha256()
@@ -178,7 +177,7 @@ def _race(study: StudyPaths, record: Mapping[str, Any]) -> dict[str, Any] | None
     added by hand took no part."""
     if record["config"]["sweep"]["search"] != "race" or not study.race.exists():
         return None
-    race = read_record(study.race, "over", "trials", "decisions", mend="delete it and run the study's command again")
+    race = paths.read_record(study.race, "over", "trials", "decisions", mend="delete it and run the study's command again")
     added = record.get("added", [])
     return race if race["trials"] == [row["id"] for row in record["trials"] if row["id"] not in added] else None
 

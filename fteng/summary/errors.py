@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from fteng import paths
 from fteng.analysis.bootstrap import Interval
 from fteng.analysis.metrics import METRICS, probabilities_of
 from fteng.analysis.recommend import Candidate
 from fteng.analysis.roc import POINTS, Band, against_rest, one_against_rest, working_points
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
-from fteng.summary.read import read_record
 from fteng.summary.rows import Judge
 from fteng.trials import Variant
 
@@ -136,7 +136,7 @@ def explained(study: StudyPaths, wanted: Mapping[str, Any] | None) -> dict[str, 
     if wanted is None or not kept.exists():
         return _unexplained("the networks were not looked at; python -m fteng.main does so at the end of a study")
     try:
-        found = read_record(kept, "of", "saliency", "changes", mend="")
+        found = paths.read_record(kept, "of", "saliency", "changes", mend="")
     except UserError:
         return _unexplained(f"{kept.name} is damaged; run the study's command again")
     if found["of"] != wanted:

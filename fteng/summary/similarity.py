@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from fteng import paths
 from fteng.analysis.bootstrap import depth_scores
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
 from fteng.similarity.assess import FORMAT
 from fteng.similarity.grade import Measurement, grade
-from fteng.summary.read import read_record
 from fteng.summary.rows import Judge, Row
 from fteng.trials import Variant
 
@@ -24,7 +24,7 @@ def similarity(study: StudyPaths, rows: Sequence[Row], trials: Sequence[Mapping[
     path = study.probes / "similarity.json"
     if not path.exists():
         return None
-    assessment = read_record(path, "format", mend=f"delete {study.probes} and run the study again")
+    assessment = paths.read_record(path, "format", mend=f"delete {study.probes} and run the study again")
     if assessment.get("format") != FORMAT:
         raise UserError(
             f"{path} has format {assessment.get('format')}, this version of fteng reads {FORMAT}; delete {study.probes} and run the"

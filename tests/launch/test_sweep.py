@@ -17,6 +17,7 @@ from fteng.errors import UserError
 from fteng.jobs.claims import pull, write_plan
 from fteng.jobs.files import JobFiles, take
 from fteng.paths import StudyPaths
+from fteng.summary import records
 from fteng.trials import TrialWork
 from launch import sweep
 from launch.status import is_reported, standing
@@ -176,20 +177,23 @@ def test_other_settings_wait_for_a_launcher_and_the_same_share(laid_out):
         assert files.config.read_text() != before
 
 
-def test_a_page_of_older_results_is_no_report(laid_out):
-    page, summary = laid_out.report / "index.html", laid_out.report / "summary.json"
+def test_a_page_of_other_results_is_no_report(laid_out):
+    """By what they hold: clocks of hosts differ, and files are copied."""
+    page, summary, result = laid_out.report / "index.html", laid_out.report / "summary.json", laid_out.trial("a").result
     paths.write_json(laid_out.study, {"trials": [{"id": "a"}], "config": {"x": 1}})
-    paths.write_json(laid_out.trial("a").result, {"status": "done"})
+    paths.write_json(result, {"status": "done"})
     assert not is_reported(laid_out.root)
-    paths.write_json(summary, {"run": {"config": {"x": 1}}, "trials": [{"id": "a"}]})
+    shown = {"run": {"config": {"x": 1}}, "trials": [{"id": "a"}], "records": records(laid_out)}
+    paths.write_json(summary, shown)
     paths.write_text(page, "")
+    os.utime(page, ns=(0, 0))
     assert is_reported(laid_out.root)
-    os.utime(laid_out.trial("a").result, ns=(page.stat().st_mtime_ns + 1,) * 2)
+    paths.write_json(result, {"status": "failed"})
+    os.utime(result, ns=(0, 0))
     assert not is_reported(laid_out.root)
-    paths.write_text(page, "")
-    os.utime(page, ns=(page.stat().st_mtime_ns + 10**9,) * 2)
+    paths.write_json(result, {"status": "done"})
     assert is_reported(laid_out.root)
-    for damaged in ({}, None, {"run": {"config": {"x": 2}}, "trials": [{"id": "a"}]}):
+    for damaged in ({}, None, shown | {"run": {"config": {"x": 2}}}):
         paths.write_json(summary, damaged)
         assert not is_reported(laid_out.root)
 

@@ -1,8 +1,5 @@
 """The pages for people who do not use a mouse, do not see well, print, or run no scripts: in a real browser, with axe-core."""
 
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,6 @@ axe = pytest.importorskip("axe_playwright_python", reason="the Python package ax
 playwright = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
 pytestmark = pytest.mark.slow
 
-_INSTALL = Path(__file__).parents[2] / ".ci" / "browser"
 # axe-core as that package carries it, which the lock pins.
 _AXE = Path(axe.__file__).parent / "axe.min.js"
 _RUN = """async () => (await axe.run()).violations
@@ -34,18 +30,6 @@ _FIGURES = """() => [...document.querySelectorAll("figure svg[role=img]")].filte
   .map(([svg, place]) => [place.width, place.height, svg.querySelectorAll("[data-tip], text").length])"""
 _OPEN = "() => document.querySelectorAll('details').forEach(part => part.open = true)"
 PAGES = ("one study", "hostile study", "four studies", "hostile studies", "eight studies")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    installed = subprocess.run([_INSTALL], capture_output=True, text=True, check=False, timeout=240)
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip(f"no browser: {(installed.stderr.strip().splitlines() or ['chromium is missing'])[-1]}")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module", params=PAGES)

@@ -1,8 +1,6 @@
 """The page in a real browser: it asks for nothing, the console is silent, nothing is pushed aside, every figure is drawn."""
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +13,6 @@ from fteng import report
 playwright = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
 pytestmark = pytest.mark.slow
 
-_INSTALL = Path(__file__).parents[2] / ".ci" / "browser"
 WIDTHS = (360, 1280, 1920)
 # What can be seen of a figure: its width, its height and how many marks it has; figures of a metric not chosen are not shown.
 _FIGURES = """() => [...document.querySelectorAll("figure")].map(figure => [...figure.querySelectorAll("svg[role=img]")]
@@ -41,19 +38,6 @@ class Seen(NamedTuple):
     page: Any
     requests: list[str]
     said: list[str]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    installed = subprocess.run([_INSTALL], capture_output=True, text=True, check=False, timeout=240)
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip(f"no browser: {(installed.stderr.strip().splitlines() or ['chromium is missing'])[-1]}")
-    with playwright.sync_playwright() as driver:
-        # Without a sandbox, since the tests may run as root in a container that allows none.
-        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module", params=["made-up study", "hostile names"])
