@@ -47,6 +47,7 @@ BENCHMARKS = (
     Benchmark("backbones", torch=True),
     Benchmark("probes"),
     Benchmark("convolution"),
+    Benchmark("population"),
     Benchmark("prepare"),
     Benchmark("feed"),
     Benchmark("predict"),

@@ -96,6 +96,15 @@ _LAYERS = (
     Column("times_stock", "x stock"),
     Column("n"),
 )
+_POPULATION = (
+    Column("frozen", "frozen stages"),
+    *_plain("trials", "program"),
+    Column("milliseconds", "ms a trial's step"),
+    Column("times_turns", "x turns"),
+    Column("error"),
+    Column("compile_seconds", "compile, s"),
+    Column("n"),
+)
 _PACE = (
     *_plain("what", "seconds"),
     Column("images_per_second", "images/s"),
@@ -188,6 +197,12 @@ loss, and against the pass over the images. Median [min, max] of n.""",
         """Our convolutions against XLA's own, in one process and in turns: layers of the networks, and EfficientNet-Lite0 as a
 whole. Backward is forward and backward; median [min, max] of n; x stock is how many times as fast as XLA's.""",
         (Table("", _having("layer"), _LAYERS),),
+    ),
+    "population": Section(
+        """Trials that share their batches (EfficientNet-Lite0, 64 px, batches of 32): a compiled call for each (`turns`, what a
+study does), a loop in one call (`scan`), all at once (`vmap`). Median [min, max] of n; error: largest difference from `turns`
+after n steps, relative to the largest number that trains; x turns is how many times as fast.""",
+        (Table("", every, _POPULATION),),
     ),
     "prepare": Section(
         "Preparing JPEGs of 600 x 450 against the decoder alone, whole or at half size. x: the pace as a share of that decoder's.",

@@ -168,7 +168,7 @@ def test_stages_without_numbers_vectors_and_a_tap_of_ones_own() -> None:
     assert backbone.channels == (64, 64, 5, 10)
     assert weights.params[:2] == ({}, {})
     mask = partition.trainable_mask(stage_set_plan(backbone.stages, ["dense"]), partition.Parameters(weights.params, {}))
-    assert mask.stages == ({}, {}, {"body": {"kernel": True, "bias": True}}, {})
+    assert mask.stages == (False, False, {"body": {"kernel": True, "bias": True}}, False)
 
 
 class Small(NamedTuple):

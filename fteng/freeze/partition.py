@@ -1,7 +1,9 @@
 """A freeze plan as a mask over a parameter tree, and the two trees it makes of one: trainable and frozen.
 
 A hole in either tree is an `optax.MaskedNode`, a container without children: gradients, optimizer state, norms and logs that
-are taken over the trainable tree cannot touch what is frozen, because it is not there.
+are taken over the trainable tree cannot touch what is frozen, because it is not there. A frozen stage is a
+single hole: a program's arguments are taken apart at every call, and a hole for each of its leaves took longer than a linear
+probe's step.
 """
 
 from typing import Any, NamedTuple
@@ -22,10 +24,12 @@ class Parameters(NamedTuple):
 
 
 def trainable_mask(plan: FreezePlan, parameters: Parameters) -> Parameters:
-    """True where a leaf trains. Raises ValueError if the trees are not one a stage of the plan."""
+    """True where a leaf trains, and a single False for a frozen stage. Raises ValueError if the trees are not one a stage of the
+    plan."""
+    if len(parameters.stages) != len(plan.stages):
+        raise ValueError(f"the plan has {len(plan.stages)} stages, the parameters {len(parameters.stages)}")
     masks = tuple(
-        _stage_mask(tree, plan.leaves) if trains else jax.tree.map(lambda _: False, tree)
-        for tree, trains in zip(parameters.stages, plan.trains, strict=True)
+        _stage_mask(tree, plan.leaves) if trains else False for tree, trains in zip(parameters.stages, plan.trains, strict=True)
     )
     return Parameters(masks, jax.tree.map(lambda _: True, parameters.head))
 
@@ -35,14 +39,15 @@ def decay_mask(tree: Tree) -> Tree:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", tree)
 
 
-def split(parameters: Parameters, mask: Parameters) -> tuple[Parameters, Parameters]:
-    """(trainable, frozen): each leaf stands in one of them and is a hole in the other."""
-    return _keep(mask, parameters, True), _keep(mask, parameters, False)
+def split(parameters: Parameters, *, trains: Parameters) -> tuple[Parameters, Parameters]:
+    """(trainable, frozen): each leaf stands in one of them and is a hole, or in one, in the other. trains: see `trainable_mask`."""
+    return _keep(trains, parameters, wanted=True), _keep(trains, parameters, wanted=False)
 
 
 def merge(trainable: Parameters, frozen: Parameters) -> Parameters:
     """The whole tree again; the inverse of `split`."""
-    return jax.tree.map(lambda one, other: other if _is_hole(one) else one, trainable, frozen, is_leaf=_is_hole)
+    stages = map(_filled, trainable.stages, frozen.stages)
+    return Parameters(tuple(stages), _filled(trainable.head, frozen.head))
 
 
 def size_bytes(tree: Tree) -> int:
@@ -59,8 +64,15 @@ def _is_hole(node: Any) -> bool:
     return isinstance(node, optax.MaskedNode)
 
 
-def _keep(mask: Tree, tree: Tree, wanted: bool) -> Tree:
-    return jax.tree.map(lambda flag, leaf: leaf if flag is wanted else optax.MaskedNode(), mask, tree)
+def _keep(mask: Tree, tree: Tree, *, wanted: bool) -> Tree:
+    return jax.tree.map(lambda flag, part: part if flag is wanted else optax.MaskedNode(), mask, tree)
+
+
+def _filled(one: Tree, other: Tree) -> Tree:
+    """`one` with what `other` has where it has holes."""
+    if _is_hole(one) or _is_hole(other):
+        return other if _is_hole(one) else one
+    return {name: _filled(item, other[name]) for name, item in one.items()}
 
 
 def _stage_mask(tree: Tree, leaves: str) -> Tree:

@@ -1,6 +1,8 @@
 """The learning rate of every step and stage, reckoned before training: the step takes rates as an argument, so that neither
 another schedule nor another length of study is another program."""
 
+from functools import lru_cache
+
 import numpy as np
 import optax
 from jaxtyping import Float32
@@ -18,12 +20,18 @@ def rate_factors(recipe: TrainConfig, total_steps: int) -> Float32[np.ndarray, "
     each drop on."""
     warmup = round(recipe.warmup_fraction * total_steps)
     if recipe.schedule == "cosine":
-        schedule = optax.schedules.warmup_cosine_decay_schedule(1.0 / (warmup + 1), 1.0, warmup, total_steps + 1)
-        return np.asarray(schedule(np.arange(total_steps)), np.float32)
+        return _cosine(warmup, total_steps)
     step = np.arange(total_steps)
     rising = np.minimum((step + 1) / (warmup + 1), 1.0)
     dropped = sum(step >= share * total_steps for share in recipe.drops)
     return (rising * 0.1**dropped).astype(np.float32)
+
+
+@lru_cache
+def _cosine(warmup: int, total_steps: int) -> Float32[np.ndarray, "steps"]:
+    # Kept, since optax traces it anew each time, which takes longer than a linear probe's steps.
+    schedule = optax.schedules.warmup_cosine_decay_schedule(1.0 / (warmup + 1), 1.0, warmup, total_steps + 1)
+    return np.asarray(schedule(np.arange(total_steps)), np.float32)
 
 
 def stage_factors(plan: FreezePlan, variant: Variant, total_steps: int) -> Float32[np.ndarray, "steps parts"]:

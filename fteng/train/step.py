@@ -100,7 +100,7 @@ def initial_state(
 ) -> tuple[TrainState, Frozen]:
     """(state at step 0, what never changes). The state owns copies, since the step donates its buffers, on every device of the
     mesh; what never changes stays where it is."""
-    trainable, frozen = partition.split(parameters, mask)
+    trainable, frozen = partition.split(parameters, trains=mask)
     follows = [mode is BatchNormMode.BATCH for mode in modes]
     moving = tuple(tree if follow else None for tree, follow in zip(stats, follows, strict=True))
     kept = tuple(None if follow else tree for tree, follow in zip(stats, follows, strict=True))
