@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,10 +39,12 @@ from fteng.analysis.metrics import METRICS
 
 _ROOT = Path(__file__).parent.parent
 _SIDE = 48
-# Images of a study: epochs, so that few images are not few steps.
-_EPOCHS = {100: 24, 300: 12, 1000: 6}
+# Training images of a study: epochs, so that few images are not few steps.
+_EPOCHS = {100: 24, 300: 12, 50: 24, 1000: 6}
+# Images that judge, whatever the number that trains: of thirty, one is three points of regret.
+_TEST = 300
 _SWEEP = (
-    "--config.sweep.learning_rates=1e-4,1e-3",
+    "--config.sweep.learning_rates=1e-3,3e-4",
     "--config.sweep.seeds=0",
     "--config.train.batch_size=16",
     "--config.judge.gradient_images=128",
@@ -53,13 +56,13 @@ _MERGED = "('even=0+2+4+6+8','odd=1+3+5+7+9')"
 
 
 class Case(NamedTuple):
-    """One study. flags: of the config; change: what is done to each digit, for a folder of them, None where the config has images;
-    answer: where the best depth should lie, `early` or `late` half of the depths, empty where nobody knows."""
+    """One study. flags: of the config; write: makes the folder of its images, None where the config has images; answer: where the
+    best depth should lie, `early` or `late` half of the depths, empty where nobody knows."""
 
     name: str
     config: str
     flags: tuple[str, ...]
-    change: Callable[[np.ndarray], np.ndarray] | None = None
+    write: Callable[[Path], None] | None = None
     answer: str = ""
 
 
@@ -98,22 +101,29 @@ def _cases(quick: bool) -> list[Case]:
     cases = []
     for network in _networks():
         # All sizes on one network, one size on the others.
-        for limit, epochs in _EPOCHS.items() if network == _networks()[0] else [(300, _EPOCHS[300])]:
-            of = (*_SWEEP, f"--config.backbone.name={network}", f"--config.data.limit={limit}", f"--config.train.epochs={epochs}")
+        for size, epochs in _EPOCHS.items() if network == _networks()[0] else [(300, _EPOCHS[300])]:
+            of = (*_SWEEP, *_of_size(size), f"--config.backbone.name={network}", f"--config.train.epochs={epochs}")
             small = (*of, f"--config.data.image_size={_SIDE}")
-            end = f"{network}-{limit}"
+            end = f"{network}-{size}"
             cases.append(Case(f"digits-{end}", _DIGITS, small))
             cases.append(Case(f"digits-merged-{end}", _DIGITS, (*small, merged), answer="late"))
-            cases.append(Case(f"digits-colour-{end}", _FOLDER, (*small, _DEPTHS), _coloured, "early"))
-            cases.append(Case(f"digits-frequency-{end}", _FOLDER, (*small, _DEPTHS), _high_pass, "early"))
+            cases.append(Case(f"digits-colour-{end}", _FOLDER, (*small, _DEPTHS), partial(_write_digits, _coloured), "early"))
+            cases.append(Case(f"digits-frequency-{end}", _FOLDER, (*small, _DEPTHS), partial(_write_digits, _high_pass), "early"))
             if _FASHION.exists():
-                cases.append(Case(f"fashion-{end}", "configs/fashion_mnist.py", (*small, "--config.data.val_fraction=0.2")))
+                cases.append(Case(f"fashion-{end}", "configs/fashion_mnist.py", (*small, "--config.data.split_column=")))
             # At 240 px a study of more is one of hours.
-            if importlib.util.find_spec("conformal_clip_data") is not None and limit <= 300 and network == _networks()[0]:
+            if importlib.util.find_spec("conformal_clip_data") is not None and size <= 300 and network == _networks()[0]:
                 cases.append(Case(f"textile-{end}", "configs/textile.py", of))
     if not _FASHION.exists():
         print("Fashion-MNIST is left out: apt-get install dataset-fashion-mnist", file=sys.stderr)
     return cases
+
+
+def _of_size(size: int) -> tuple[str, ...]:
+    """Flags for about so many images that train, a quarter as many that choose, and those that judge."""
+    limit = size + size // 4 + _TEST
+    shares = f"--config.data.val_fraction={size // 4 / limit:.4f}", f"--config.data.test_fraction={_TEST / limit:.4f}"
+    return f"--config.data.limit={limit}", *shares
 
 
 def _networks() -> list[str]:
@@ -122,7 +132,7 @@ def _networks() -> list[str]:
     return found or ["efficientnet_lite0"]
 
 
-def _write_digits(folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+def _write_digits(change: Callable[[np.ndarray], np.ndarray], folder: Path) -> None:
     """The digits as a folder of classes, each image of (8, 8) grey values in [0, 1] changed to (h, w, 3)."""
     pixels, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
     for index, (image, label) in enumerate(zip(pixels.reshape(-1, 8, 8) / 16, labels.tolist(), strict=True)):
@@ -146,10 +156,10 @@ def _high_pass(grey: np.ndarray) -> np.ndarray:
 def _run(case: Case, where: Path) -> dict[str, Any] | None:
     """The study's grades, or None where it failed, said on stderr."""
     workdir, flags = where / case.name, list(case.flags)
-    if case.change is not None:
+    if case.write is not None:
         folder = where / f"{case.name}-images"
         if not folder.exists():
-            _write_digits(folder, case.change)
+            case.write(folder)
         flags.append(f"--config.data.path={folder}")
     command = [sys.executable, "-m", "fteng.main", f"--config={case.config}", f"--workdir={workdir}", *flags]
     ended = subprocess.run(command, cwd=_ROOT, env=dict(os.environ), check=False, capture_output=True, text=True)

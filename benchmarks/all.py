@@ -2,7 +2,8 @@
 
     python -m benchmarks.all [--torch-python=PYTHON]           every record anew: hours, on a machine that does nothing else
     python -m benchmarks.all --quick [--torch-python=PYTHON]   does each of them run? Small, and no record is written
-    python -m benchmarks.all --render                          the page alone, from benchmarks/records/*.json as they stand
+    python -m benchmarks.all --render                          the page alone, from benchmarks/records/*.json as they stand, and
+                                                               what README and docs quote of it
 
 Two benchmarks have PyTorch as their peer: PYTHON is one with torch, timm and torchvision (pip install 'fteng[bench]'), by default
 this one. A benchmark that finds that it cannot run here is listed as not run, with its reason; its record stays as it was. So does
@@ -74,6 +75,9 @@ def main() -> int:
     given = parser.parse_args()
     outcomes = {} if given.render else _run_all(given.quick, given.torch_python)
     paths.write_text(_PAGE, page(_FOLDER / "records"))
+    records = read_records(_FOLDER / "records")
+    for file in quoting():
+        paths.write_text(file, results.quoted(file.read_text(encoding="utf-8"), records))
     print(f"page: {_PAGE}")
     return 1 if any(outcome.how == "failed" for outcome in outcomes.values()) else 0
 
@@ -87,6 +91,12 @@ def page(folder: Path) -> str:
         benchmark.name: shlex.join(["python", "-m", f"benchmarks.{benchmark.name}", *benchmark.flags]) for benchmark in BENCHMARKS
     }
     return results.render(records, commands)
+
+
+def quoting() -> list[Path]:
+    """The pages that quote tables of the records."""
+    files = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
+    return [file for file in files if "<!-- table " in file.read_text(encoding="utf-8")]
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
-"""docs/results.md from the records of the benchmarks: pure functions.
+"""docs/results.md from the records of the benchmarks, and the tables of them that other pages quote: pure functions.
 
+A page quotes a table between `<!-- table NAME: TITLE -->` and `<!-- end -->`: of the record NAME, the first whose title begins so.
 A record needs no entry in `sections.py`: it is shown with all its columns, and so are rows that no table of its entry takes.
 """
 
@@ -13,6 +14,7 @@ from benchmarks.sections import SECTIONS, Column, Row, Section, Table, every
 # Runnable processes a core before a benchmark began, from which its ratios are worth nothing; as in benchmarks.backbones.
 _BUSY = 0.3
 _BOUND = re.compile(r"(<=|<|>=|>|=) ?([0-9.]+)")
+_QUOTE = re.compile(r"(?P<head><!-- table (?P<name>\w+):(?: (?P<title>[^\n]+?))? -->)\n.*?<!-- end -->", re.DOTALL)
 _CENTRES, _LOWS, _HIGHS = ("median", "value"), ("min", "low"), ("max", "high")
 _INTRODUCTION = """\
 # Results
@@ -55,6 +57,22 @@ def render(records: Sequence[Row], commands: Mapping[str, str]) -> str:
     for record in records:
         lines += ["", *shown[record["benchmark"]].lines]
     return "\n".join(lines) + "\n"
+
+
+def quoted(page: str, records: Sequence[Row]) -> str:
+    """The page with every table that it quotes as the records have it. Raises ValueError on one that there is not."""
+    known = {record["benchmark"]: record for record in records}
+
+    def anew(quote: re.Match[str]) -> str:
+        name, title = quote["name"], quote["title"] or ""
+        entry = SECTIONS.get(name, Section(""))
+        found = _tables(entry, known[name]["rows"]) if name in known else []
+        made = next((_table(table, taken) for table, taken in found if table.title.startswith(title)), None)
+        if made is None:
+            raise ValueError(f"no record has a table {name}: {title}")
+        return "\n".join([quote["head"], "", *made.lines, "", "<!-- end -->"])
+
+    return _QUOTE.sub(anew, page)
 
 
 def _counts(*counts: int) -> list[str]:

@@ -7,7 +7,7 @@ from fteng.config import Config
 
 
 def get_config() -> Config:
-    """1,000 real scans of 8 x 8 pixels, upscaled to 48: probes at every tap, 6 depths x 2 rates x 2 seeds."""
+    """Some 1,000 real scans of 8 x 8 pixels, upscaled to 48: probes at every tap, 6 depths x 2 rates x 2 seeds."""
     config = Config(experiment="Handwritten digits on EfficientNet-Lite0: does an ImageNet network know them, and how deep?")
     config.data.source = "digits"
     config.data.image_size = 48

@@ -2,7 +2,7 @@
 
     python -m fteng.main --config=configs/digits.py --workdir=runs/digits
 
-The larger twin of demo.py, which is the one with numbers (in the README).
+The larger twin of demo.py.
 """
 
 from fteng.config import Config

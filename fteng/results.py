@@ -1,4 +1,4 @@
-"""What a run leaves on disk, as types: predictions and the records beside them. Imports no jax."""
+"""What a run leaves on disk, as types: predictions and the table of images. Imports no jax."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -40,6 +40,25 @@ def test_the_page_is_of_the_records() -> None:
     assert page == every.page(ROOT / "benchmarks" / "records"), "python -m benchmarks.all --render makes it anew"
 
 
+def test_what_pages_quote_is_of_the_records() -> None:
+    files, records = every.quoting(), every.read_records(ROOT / "benchmarks" / "records")
+    assert ROOT / "README.md" in files
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert text == results.quoted(text, records), f"{file}: python -m benchmarks.all --render makes it anew"
+
+
+def test_a_quoted_table_is_made_anew_and_one_that_is_not_there_is_refused() -> None:
+    page = "before\n<!-- table new: -->\nold\n<!-- end -->\nafter\n"
+    rows = [{"what": "a", "ms": 1.5}, {"what": "b", "ms": 2.5}]
+    again = results.quoted(page, [record(rows)])
+    assert again.startswith("before\n<!-- table new: -->\n\n| what | ms |")
+    assert again.endswith("| b | 2.5 |\n\n<!-- end -->\nafter\n")
+    assert results.quoted(again, [record(rows)]) == again
+    with pytest.raises(ValueError, match="no record has a table new: Speed"):
+        results.quoted(page.replace("new:", "new: Speed"), [record(rows)])
+
+
 def test_every_benchmark_is_known() -> None:
     assert sorted(benchmark.name for benchmark in every.BENCHMARKS) == WRITERS
 
