@@ -3,10 +3,9 @@
 from fteng.ground import Ground, flops_of
 from fteng.paths import StudyPaths
 from fteng.progress import Reporter
-from fteng.study import make_site
+from fteng.study import lay_feed, make_site
 from fteng.sweep.cost import predicted
 from fteng.sweep.track import Track, blank_starts, compile_at_once, lay_track
-from fteng.train.feed import make_feed
 from fteng.train.trial import steps_per_epoch
 from fteng.trials import TrialSpec
 
@@ -18,7 +17,7 @@ def bill(ground: Ground, study: StudyPaths, reporter: Reporter) -> str:
     it, its frozen prefix included; MiB: what trains, its optimizer, and what a step needs beside; seconds: of a trial's steps, its
     share of a recomputed prefix included. Probes, caches, evaluation and report come on top.
     """
-    site = make_site(ground, study, make_feed(ground.dataset.images), reporter, lambda: False)
+    site = make_site(ground, study, lay_feed(ground), reporter, lambda: False)
     track, _ = lay_track(
         site, blank_starts(site, ground.specs), ground.specs, ground.specs, flops_of(ground, ground.specs), fill=False
     )

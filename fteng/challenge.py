@@ -13,12 +13,15 @@ from typing import Any
 
 from scipy.special import softmax
 
-from fteng import paths
+from fteng import named, paths
 from fteng.analysis.metrics import is_finite
 from fteng.data.folder import IMAGE_SUFFIXES
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
 from fteng.results import Predictions, read_predictions
+
+# What a damaged study.json asks for.
+_MEND = "put it back, or run the study's command again in an empty folder"
 
 
 def main(arguments: list[str]) -> int:
@@ -29,7 +32,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("workdir", type=Path, metavar="WORKDIR", help="the --workdir of a study whose report is made")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="CSV to write")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="which images (default: test)")
-    parser.add_argument("--trial", default="", metavar="ID", help="a trial's id, or a tap for its probe (default: recommended)")
+    parser.add_argument("--trial", default="", metavar="ID", help=named.TRIAL)
     given = parser.parse_args(arguments)
     try:
         study = StudyPaths(given.workdir)
@@ -48,18 +51,27 @@ def main(arguments: list[str]) -> int:
 
 
 def read_answers(study: StudyPaths, name: str, split: str) -> tuple[list[str], Predictions]:
-    """Class names, and the answers of a trial, of a tap's probe, or (no name) of the first seed of what is recommended.
+    """Class names, and the answers of a trial, of `probe:STAGE`, or (no name) of the first seed of what is recommended.
 
     Raises UserError where there is no such thing.
     """
     if not study.study.exists():
         raise UserError(f"{study.root} holds no study.json; give the --workdir of a study")
-    record = paths.read_json(study.study)
-    name = name or _recommended(study)
-    file = study.probes / f"{name}.parquet" if name in record["stages"] else study.trial(name).predictions
+    record = paths.read_record(study.study, "stages", "trials", "dataset", mend=_MEND)
+    name = name or named.recommended(study)
+    tap = named.tap_of(name, record["stages"])
+    if tap is None:
+        name = named.find_id(name, [row["id"] for row in record["trials"]])
+    file = study.trial(name).predictions if tap is None else study.probes / f"{tap}.parquet"
     if not file.exists():
-        raise UserError(f"--trial: no predictions of {name!r} in {study.root}; give the name of a folder in trials/, or a stage")
-    return record["dataset"]["classes"], read_predictions(file)[split]
+        raise UserError(f"--trial: {name} has no predictions; run the study to its end, or name another trial")
+    answers = read_predictions(file)
+    if split not in answers:
+        # A trial that was stopped has not seen the test images.
+        raise UserError(
+            f"{name} has predictions of {', '.join(answers)} alone, none of {split}; finish it, or give another --split or --trial"
+        )
+    return record["dataset"]["classes"], answers[split]
 
 
 def to_csv(classes: list[str], predictions: Predictions) -> str:
@@ -84,15 +96,6 @@ def to_csv(classes: list[str], predictions: Predictions) -> str:
 def _name(id_: str) -> str:
     path = PurePosixPath(id_)
     return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
-
-
-def _recommended(study: StudyPaths) -> str:
-    kept = study.report / "summary.json"
-    choice = paths.read_json(kept)["recommendation"] if kept.exists() else None
-    if choice is None:
-        raise UserError(f"{study.root} recommends nothing yet; finish the study, or name a trial with --trial")
-    row = paths.read_json(kept)["depth_curve"][choice["row"]]
-    return row["trials"][0] if row["trials"] else row["tap"]
 
 
 if __name__ == "__main__":

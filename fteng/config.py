@@ -211,6 +211,12 @@ class JudgeConfig:
         "training images whose gradient is taken before the sweep, for the score RGN (0: none; its program compiles for a while)",
         low=0,
     )
+    task: str = _key(
+        "",
+        "how near your task is to the one the network was trained for, as you see it: shown beside what is measured, and the"
+        " folklore's `similar` where nothing of the source is known (empty: not said)",
+        choices=("", "similar", "different"),
+    )
     pictures: bool = _key(
         True,
         "up to 24 training and 12 test images stand, small, in record and page; false where they must not leave the house",
@@ -355,8 +361,8 @@ def _scalar(key: Key, annotation: type, value: Any) -> Any:
     if isinstance(value, (int, float)):
         low, high = meta["low"], meta["high"]
         if value != value or (low is not None and value < low) or (high is not None and value > high):
-            upper = "" if high is None else f" and at most {high}"
-            raise UserError(f"{key.name}: got {value}, allowed: at least {low}{upper}")
+            bounds = [f"{word} {bound}" for word, bound in (("at least", low), ("at most", high)) if bound is not None]
+            raise UserError(f"{key.name}: got {value}, allowed: {' and '.join(bounds) or 'a number'}")
     return value
 
 
@@ -372,7 +378,8 @@ def _check_combinations(config: Config) -> None:
         raise UserError("sweep.freeze_depths and sweep.stage_sets are both empty; give a freeze depth, for example 0,all")
     if min(config.sweep.learning_rates) <= 0:
         raise UserError(f"sweep.learning_rates: got {config.sweep.learning_rates}, allowed: above 0")
-    if config.data.val_fraction + config.data.test_fraction >= 1:
+    # With folds the test set is one of them.
+    if not config.data.folds and config.data.val_fraction + config.data.test_fraction >= 1:
         raise UserError(
             f"data.val_fraction + data.test_fraction = {config.data.val_fraction + config.data.test_fraction:g} leaves no image to"
             " train on; make their sum less than 1"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fteng import paths
+from fteng import named, paths
 from fteng.backbones.backbone import Backbone
 from fteng.backbones.catalogue import load
 from fteng.backbones.weights import Weights
@@ -56,12 +56,9 @@ def read_model(workdir: Path, name: str = "") -> Model:
         raise UserError(
             f"{config.backbone.weights} is not the file of {workdir}'s study any more (sha256 differs); restore that file"
         )
-    pretrained, name = Pretrained(config, backbone, weights), name or _recommended(study)
+    pretrained, name = Pretrained(config, backbone, weights), name or named.recommended(study)
     classes = tuple(record["dataset"]["classes"])
-    if name.startswith("probe:"):
-        tap = name.removeprefix("probe:")
-        if tap not in backbone.stages:
-            raise UserError(f"no stage is called {tap!r}; allowed: {', '.join(backbone.stages)}")
+    if (tap := named.tap_of(name, backbone.stages)) is not None:
         plan = stage_set_plan(backbone.stages[: backbone.stages.index(tap) + 1], ())
         # Trials may start from zero; the probe itself does not.
         solved = dataclasses.replace(config, train=dataclasses.replace(config.train, head_init="probe"))
@@ -75,7 +72,7 @@ def read_model(workdir: Path, name: str = "") -> Model:
 def stored_answers(workdir: Path, model: Model) -> dict[str, Predictions]:
     """What the study has on disk of this model: its answers to the images of val and test. Raises UserError."""
     study = StudyPaths(workdir)
-    if model.name.startswith("probe:"):
+    if named.tap_of(model.name, model.plan.stages) is not None:
         return read_predictions(study.probes / f"{model.plan.tap}.parquet")
     return read_predictions(study.trial(model.name).predictions)
 
@@ -94,30 +91,12 @@ def _trained(study: StudyPaths, pretrained: Pretrained, result: Mapping[str, Any
     return Model(pretrained.config, pretrained.backbone, plan, parameters, stats, pretrained.weights, classes, result["id"])
 
 
-def _recommended(study: StudyPaths) -> str:
-    kept = study.report / "summary.json"
-    try:
-        summary: Any = paths.read_json(kept) if kept.exists() else {"recommendation": None}
-        choice = summary["recommendation"]
-        row = None if choice is None else summary["depth_curve"][choice["row"]]
-        name = "" if row is None else row["trials"][0] if row["trials"] else f"probe:{row['tap']}"
-    except (UserError, KeyError, IndexError, TypeError):
-        raise UserError(f"{kept} is damaged; make it anew: python -m fteng.report {study.root}") from None
-    if not name:
-        raise UserError(f"{study.root} recommends nothing yet; finish the study, or name a trial (a folder of {study.trials})")
-    return name
-
-
 def _result(study: StudyPaths, record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    ids = [row["id"] for row in record["trials"]]
-    found = [known for known in ids if known == name or known.startswith(name)]
-    if len(found) != 1:
-        what = "no trial" if not found else f"{len(found)} trials"
-        raise UserError(f"{what} of {study.root} is called {name!r}; allowed: probe:STAGE, or one of {', '.join(ids)}")
-    where = study.trial(found[0])
+    found = named.find_id(name, [row["id"] for row in record["trials"]])
+    where = study.trial(found)
     if not where.result.exists():
-        raise UserError(f"trial {found[0]} has not finished; run the study to its end")
+        raise UserError(f"trial {found} has not finished; run the study to its end")
     result = paths.read_record(where.result, "status", "note", mend="delete it, and its trial is run again")
     if result["status"] != "done":
-        raise UserError(f"trial {found[0]} {result['status']} ({result['note']}); name another")
+        raise UserError(f"trial {found} {result['status']} ({result['note']}); name another")
     return result

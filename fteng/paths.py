@@ -1,6 +1,5 @@
 """Where a study keeps its files, and how a file is written so that a reader never sees half of it. Imports no jax."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fteng.errors import UserError
+from fteng.locks import take
 
 
 class TrialPaths(NamedTuple):
@@ -104,33 +104,25 @@ class StudyPaths(NamedTuple):
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside, flush to disk, rename: at any moment `path` is absent, old or whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes the file private; a study is shared like any other file of its user.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(beside).chmod(0o666 & ~umask)
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+    """`write_by` of text."""
+    write_by(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
-def write_by(path: Path, write: Callable[[Path], None]) -> None:
+def write_by(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside, flush it to disk, rename: at any moment `path` is absent, old or whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The ending stays: numpy would add its own.
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    # The ending stays: numpy would add its own. Another machine may have a process of the same number: the name is drawn.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f".{path.name}")
+    os.close(handle)
+    beside = Path(name)
     try:
         write(beside)
         with beside.open("rb") as file:
             os.fsync(file.fileno())
+        # mkstemp makes the file private; a study is shared like any other file of its user.
+        umask = os.umask(0)
+        os.umask(umask)
+        beside.chmod(0o666 & ~umask)
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -172,24 +164,20 @@ def work_directory(root: Path, *, shared: bool = False, wait: bool = False) -> I
     """The study's files, held by this process alone until the block ends; shared: together with others that run parts of it; wait:
     for whoever holds it.
 
-    The kernel drops the lock with the process, so a killed study leaves nothing to clean up.
     Raises UserError when another process holds the directory or it cannot be written.
     """
+    lock = root / "lock"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        handle = take(lock, wait=wait, shared=shared)
     except OSError as error:
         raise UserError(f"cannot write to the work directory {root} ({error.strerror}); choose another with --workdir") from None
+    if handle is None:
+        holder = lock.read_text(encoding="utf-8")
+        who = f"another study (process {holder})" if holder else "a study in parts, or another one,"
+        raise UserError(f"{who} is running in {root}; wait for it, or choose another --workdir")
     try:
-        try:
-            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            holder = os.read(handle, 20).decode() or "unknown"
-            raise UserError(
-                f"another study (process {holder}) is running in {root}; wait for it, or choose another --workdir"
-            ) from None
+        os.ftruncate(handle, 0)
         if not shared:
-            os.ftruncate(handle, 0)
             os.pwrite(handle, str(os.getpid()).encode(), 0)
         yield StudyPaths(root)
     finally:

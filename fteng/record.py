@@ -1,7 +1,6 @@
 """study.json: what was run, on what, and whether a work directory belongs to the config at hand. Imports no jax at the top."""
 
 import datetime
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -12,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fteng import paths
+from fteng import locks, paths
 from fteng.config import Config, to_dict
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
@@ -50,8 +49,7 @@ def append_run(study: StudyPaths, seconds: dict[str, float], kept: list[dict[str
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     # Parts of a study may end at the same moment.
-    with (study.root / "study.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locks.held(study.root / "study.lock"):
         value = paths.read_json(study.study)
         value["runs"].append({"started": value["started"], "seconds_by_phase": seconds, "peak_bytes": peak, "prefix": kept})
         paths.write_json(study.study, value)

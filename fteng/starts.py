@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fteng import paths
+from fteng import distributed, paths
 from fteng.backbones.backbone import Backbone
 from fteng.backbones.catalogue import load
 from fteng.backbones.weights import Weights, mean_var
@@ -48,12 +48,14 @@ def prepare_start(
     """Keep on disk what `read_start` reads, if it is not there: adapted statistics, and the heads of `taps` on the features.
     on_images(k): k more are through a pass.
 
-    Of the pretrained network the probes have already done so.
+    Of the pretrained network the probes have already done so. Of several processes the first writes, and the others may return
+    before it has.
     """
     kept = _kept(name, study)
     if name == "pretrained":
         return
-    done = {key.rpartition("/")[0] for key in _read(kept)} if kept.exists() else set()
+    there = distributed.is_main() and kept.exists()
+    done = set(distributed.agree(sorted({key.rpartition("/")[0] for key in _read(kept)} if there else ())))
     if done >= set(taps):
         return
     # A sweep that was made longer asks for more taps; those there were come out the same again.
@@ -61,6 +63,8 @@ def prepare_start(
     size = pretrained.config.train.batch_size
     weights = adapt(pretrained.backbone, _weights(name, pretrained), dataset, feed, size, on_images)
     features = extract(pretrained.backbone, weights, dataset, feed, size, on_images)
+    if not distributed.is_main():
+        return
     arrays: dict[str, Any] = {f"stats/{index}": leaf for index, leaf in enumerate(jax.tree.leaves(weights.stats))}
     for tap in taps:
         found = fit_probe(features.taps[pretrained.backbone.stages.index(tap)], dataset)

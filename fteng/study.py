@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ from fteng.train.feed import Feed, make_feed
 from fteng.train.trial import Bench
 from fteng.trials import TrialSpec, TrialWork
 
+# Once a process: a listener stays for ever, and what git says later is not what was imported.
+_compilations, _revision = cache(count_compilations), cache(record.git_revision)
+
 
 def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, should_stop: Callable[[], bool]) -> None:
     """Everything but the report. Raises UserError on what a user can mend, train.trial.Interrupted when asked to stop."""
@@ -45,10 +48,10 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
     pending = _pending(ground, study, reporter)
     probed = distributed.agree((study.probes / "result.json").exists())
     if probed and not pending and not _added(ground, study, reporter)[1]:
-        shutil.rmtree(study.prefix, ignore_errors=True)
+        _forget_prefix(study)
         return
     _say_left_out(ground.dataset, reporter)
-    feed = _feed(ground)
+    feed = lay_feed(ground)
     racing = ground.config.sweep.search == "race"
     reporter.say(f"{feed.where}; {'at most ' * racing}{len(pending)} of {len(ground.specs)} trials to run on {record.device()}")
     flops = flops_of(ground, pending)
@@ -66,8 +69,7 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
                 _write_study(ground, wider, study, command)
             reporter.say(f"added to the study: {', '.join(spec.id for spec in wanted)}")
             _run_trials(wider, study, feed, flops_of(wider, wanted), wanted, reporter, should_stop, clock, kept)
-        # Nobody asks for them again.
-        shutil.rmtree(study.prefix, ignore_errors=True)
+        _forget_prefix(study)
     finally:
         if distributed.is_main():
             record.append_run(study, clock.seconds, kept)
@@ -83,7 +85,7 @@ def run_survey(
     clock = _Clock()
     ground = _in_parts(_lay(config, study, command, reporter, clock), study)
     _say_left_out(ground.dataset, reporter)
-    feed, flops = _feed(ground), flops_of(ground, ground.specs)
+    feed, flops = lay_feed(ground), flops_of(ground, ground.specs)
     if not distributed.agree((study.probes / "result.json").exists()):
         with clock.phase("probes"):
             _survey(ground, study, feed, flops, reporter, should_stop)
@@ -105,7 +107,7 @@ def make_parts(
     """
     ground = _in_parts(lay_ground(config, reporter), study)
     record.check_study(study, ground.config, _described(ground))
-    feed, flops = _feed(ground), flops_of(ground, ground.specs)
+    feed, flops = lay_feed(ground), flops_of(ground, ground.specs)
 
     def run_part(trials: Sequence[str]) -> None:
         clock, wanted = _Clock(), set(trials)
@@ -124,7 +126,13 @@ def make_parts(
 def foresee_all(config: Config, study: StudyPaths, reporter: Reporter) -> list[TrialWork]:
     """What each trial will take, before there is anything on disk."""
     ground = lay_ground(config, reporter)
-    site = make_site(ground, study, make_feed(ground.dataset.images), reporter, lambda: False)
+    try:
+        feed = lay_feed(ground)
+    except UserError as error:
+        # Where it is to run there may be more of them.
+        reporter.say(f"seconds are those of one device: {error}")
+        feed = make_feed(ground.dataset.images)
+    site = make_site(ground, study, feed, reporter, lambda: False)
     return foresee(site, blank_starts(site, ground.specs), ground.specs, flops_of(ground, ground.specs))
 
 
@@ -139,7 +147,7 @@ def _lay(config: Config, study: StudyPaths, command: str, reporter: Reporter, cl
     return ground
 
 
-def _feed(ground: Ground) -> Feed:
+def lay_feed(ground: Ground) -> Feed:
     """The images, on the devices that each trial is to be on."""
     recipe = ground.config.train
     batch = min(recipe.batch_size, len(ground.dataset.splits["train"]))
@@ -155,6 +163,12 @@ def _survey(
         where = study if distributed.is_main() else StudyPaths(Path(nobody))
         survey(ground, where, feed, flops.forward, reporter, should_stop)
     distributed.wait()
+
+
+def _forget_prefix(study: StudyPaths) -> None:
+    """Nobody asks for the activations again."""
+    if distributed.is_main():
+        shutil.rmtree(study.prefix, ignore_errors=True)
 
 
 def _write_study(ground: Ground, wider: Ground, study: StudyPaths, command: str) -> None:
@@ -302,7 +316,7 @@ def _run_trials(
 
 def make_site(ground: Ground, study: StudyPaths, feed: Feed, reporter: Reporter, should_stop: Callable[[], bool]) -> Site:
     """Where the trials of this study run."""
-    provenance = record.versions() | {"git": record.git_revision()}
+    provenance = record.versions() | {"git": _revision()}
     racing = ground.config.sweep.search == "race"
 
     def halted() -> list[str]:
@@ -311,7 +325,7 @@ def make_site(ground: Ground, study: StudyPaths, feed: Feed, reporter: Reporter,
 
     recipe = ground.config.train
     beat = partial(reporter.advance, 0.0)
-    bench = Bench(ground.dataset, recipe, should_stop, count_compilations(), provenance, reporter.say, feed.mesh, halted, beat)
+    bench = Bench(ground.dataset, recipe, should_stop, _compilations(), provenance, reporter.say, feed.mesh, halted, beat)
     return Site(ground.config, ground.backbone, ground.weights, ground.dataset, feed, study, reporter, bench)
 
 

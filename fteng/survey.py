@@ -1,7 +1,7 @@
 """Before any training: one pass over the images, a linear classifier a tap, the profile, and how similar the data are."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,13 @@ import numpy as np
 from fteng import paths
 from fteng.ground import Ground
 from fteng.paths import StudyPaths
-from fteng.probe import logistic, probe
+from fteng.probe import probe
 from fteng.probe.features import Features, extract
 from fteng.probe.gradient import gradient_to_weight
 from fteng.probe.profile import profile
 from fteng.progress import Reporter
 from fteng.race.decide import deciding_metric
-from fteng.results import write_predictions
+from fteng.results import Predictions, write_predictions
 from fteng.similarity.against_source import SourceMoments
 from fteng.similarity.assess import Study, assess
 from fteng.similarity.learning import Rows
@@ -88,9 +88,9 @@ def _similarity(
     seen = Rows(dataset.labels, dataset.groups, dataset.ids, dataset.splits)
     metric = deciding_metric(ground.config.judge.metric, len(classes))
     pictures = dataset.images if ground.config.judge.pictures else None
-    study = Study(ground.backbone.stages, features.taps, seen, classes, pictures, metric, probes)
+    study = Study(ground.backbone.stages, features.taps, seen, classes, pictures, metric, probes, ground.config.judge.task)
 
-    def fit(values: np.ndarray, labels: np.ndarray) -> logistic.Solution:
-        return logistic.fit(values, labels, len(classes), probe.STRENGTHS)
+    def fit(values: np.ndarray, train: np.ndarray) -> Mapping[str, Predictions]:
+        return probe.fit_probe(values, dataset, train).predictions
 
     return assess(study, source, logits, ratios, fit)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from fteng import paths
 from fteng.jobs.claims import record_death
-from fteng.jobs.files import JobFiles, is_held
+from fteng.jobs.files import JobFiles
+from fteng.locks import is_held
 from fteng.paths import StudyPaths
 from fteng.process import BUSY, STOPPED, WORKERS_HERE
 
@@ -69,8 +70,13 @@ class Local:
         However it ends, no worker of ours is left. Raises Ended."""
         try:
             self._run(workers, gpus, surveyed)
-        except BaseException:
-            self.stop()
+        except BaseException as error:
+            killed = self.stop()
+            if killed and isinstance(error, KeyboardInterrupt):
+                line = (
+                    f"fteng: stopped; killed before they had saved: {', '.join(killed)}; the same command goes on from their last"
+                )
+                raise Ended(f"{line} checkpoints", STOPPED) from None
             raise
 
     def _run(self, workers: int, gpus: Sequence[str], surveyed: Callable[[], bool]) -> None:
@@ -125,13 +131,25 @@ class Local:
                 self._hung.add(name)
                 process.kill()
 
-    def stop(self) -> None:
-        """Ask all to save and leave; wait until they have."""
-        for process in self._running.values():
-            process.send_signal(signal.SIGTERM)
-            process.send_signal(signal.SIGCONT)
-        for process in self._running.values():
-            process.wait()
+    def stop(self) -> list[str]:
+        """Ask all to save and leave; who has not when the stall time is over, or Ctrl-C comes again, is killed. Their names."""
+        end = time.monotonic() + self._stall + _GRACE
+        try:
+            for process in self._running.values():
+                process.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGCONT)
+            for process in self._running.values():
+                process.wait(max(0.0, end - time.monotonic()))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            # Whoever lives is killed below; what has brought us here goes on its way.
+            pass
+        finally:
+            killed = [name for name, process in self._running.items() if process.poll() is None]
+            for name in killed:
+                self._running[name].kill()
+            for name in killed:
+                self._running[name].wait()
+        return killed
 
     def _start(self, name: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         self._files.logs.mkdir(parents=True, exist_ok=True)

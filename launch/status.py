@@ -9,8 +9,9 @@ from rich.table import Table
 from fteng import paths, steer
 from fteng.errors import UserError
 from fteng.jobs.claims import Plan, history, is_surveyed, read_plan, submitted, turns, unfinished
-from fteng.jobs.files import JobFiles, decide, is_held
+from fteng.jobs.files import JobFiles, decide
 from fteng.jobs.plan import Unit
+from fteng.locks import is_held
 from fteng.paths import StudyPaths
 from fteng.summary import records
 

@@ -40,7 +40,8 @@ from fteng import paths, record, steer
 from fteng.config import Config, every_key, to_dict
 from fteng.errors import UserError
 from fteng.jobs import claims
-from fteng.jobs.files import JobFiles, check_file_system, is_held, take
+from fteng.jobs.files import JobFiles, check_file_system
+from fteng.locks import is_held, take
 from fteng.paths import StudyPaths
 from fteng.process import DISK_ERRORS, STOPPED
 from fteng.trials import TrialWork

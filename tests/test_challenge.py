@@ -13,7 +13,7 @@ from fteng import challenge
 from fteng.analysis.metrics import evaluate
 from fteng.challenge import to_csv
 from fteng.errors import UserError
-from fteng.results import Predictions
+from fteng.results import Predictions, write_predictions
 
 # The newest scorer (2023) calls what pandas 3 no longer has.
 SCORER = ("isic-challenge-scoring==5.6.0", "pandas<3")
@@ -62,6 +62,67 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path, capsys, monkeypatc
     assert challenge.main([str(tmp_path), f"--out={tmp_path}"]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"fteng: --out: cannot write {tmp_path} (Is a directory)")
+    assert said.count("\n") == 1
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Two trials, of which the second was stopped and has not seen the test images, and the probe of a stage."""
+    record = {"stages": ["stem", "block1"], "trials": [{"id": "depth0-x"}, {"id": "depth1-y"}], "dataset": {"classes": ["a", "b"]}}
+    (tmp_path / "study.json").write_text(json.dumps(record))
+    splits = {name: {split: answers(f"{name}-{split}") for split in ("val", "test")} for name in ("done", "stopped", "probe")}
+    del splits["stopped"]["test"]
+    for name, place in {"done": "trials/depth0-x", "stopped": "trials/depth1-y"}.items():
+        (tmp_path / place).mkdir(parents=True)
+        write_predictions(tmp_path / place / "predictions.parquet", splits[name])
+    (tmp_path / "probes").mkdir()
+    write_predictions(tmp_path / "probes" / "stem.parquet", splits["probe"])
+    (tmp_path / "report").mkdir()
+    rows = [{"trials": ["depth0-x"], "tap": "block1"}, {"trials": [], "tap": "stem"}]
+    (tmp_path / "report" / "summary.json").write_text(json.dumps({"recommendation": {"row": 1}, "depth_curve": rows}))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "image"),
+    [
+        (["--trial=depth0"], "done-test"),
+        (["--trial=depth1", "--split=val"], "stopped-val"),
+        (["--trial=probe:stem"], "probe-test"),
+        ([], "probe-test"),
+    ],
+)
+def test_trials_and_probes_are_named_as_everywhere(study, words, image):
+    assert challenge.main([str(study), f"--out={study / 'x.csv'}", *words]) == 0
+    assert [row["image"] for row in csv.DictReader((study / "x.csv").read_text().splitlines())] == [image]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--trial=depth1"], "depth1-y has predictions of val alone, none of test; finish it, or give another --split or --trial"),
+        (["--trial=depth"], "'depth' fits several trials; allowed: probe:STAGE, or one of depth0-x, depth1-y"),
+        (["--trial=none"], "'none' is no trial of this study; allowed: probe:STAGE, or one of depth0-x, depth1-y"),
+        (["--trial=probe:none"], "no stage is called 'none'; allowed: stem, block1"),
+        (["--trial=probe:block1"], "probe:block1 has no predictions; run the study to its end"),
+    ],
+)
+def test_what_there_is_no_answer_to_is_one_line(study, capsys, words, says):
+    assert challenge.main([str(study), f"--out={study / 'x.csv'}", *words]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "{}", "[]", '{"recommendation": {"row": 9}, "depth_curve": []}', '{"recommendation": {"row": 0}, "depth_curve": [{}]}'],
+)
+def test_a_damaged_summary_is_one_line(study, capsys, text):
+    (study / "report" / "summary.json").write_text(text)
+    assert challenge.main([str(study), f"--out={study / 'x.csv'}"]) == 2
+    said = capsys.readouterr().err
+    assert "summary.json is damaged; make it anew: python -m fteng.report" in said
     assert said.count("\n") == 1
 
 

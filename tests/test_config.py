@@ -60,6 +60,8 @@ def test_a_wrong_flag_is_one_line(flag, says):
         ("sweep", "learning_rates", (0.0,), "above 0"),
         ("sweep", "freeze_depths", (), "both empty"),
         ("data", "val_fraction", 0.8, "leaves no image to train on"),
+        ("sweep", "cache_gib", 2e6, "got 2000000.0, allowed: at most 1000000.0"),
+        ("data", "fold", 100, "allowed: at least 0 and at most 99"),
     ],
 )
 def test_a_wrong_value_is_one_line(section, key, value, says):
@@ -69,6 +71,15 @@ def test_a_wrong_value_is_one_line(section, key, value, says):
         validate(config)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_with_folds_the_share_of_the_test_set_is_not_looked_at():
+    config = Config()
+    config.data.val_fraction, config.data.test_fraction = 0.3, 0.75
+    with pytest.raises(UserError, match="leaves no image to train on"):
+        validate(config)
+    config.data.folds = 5
+    validate(config)
 
 
 def test_to_dict_is_json_and_complete():

@@ -84,8 +84,8 @@ def test_a_truncated_network_says_what_is_not_there(tuned, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--trial=nonsense"], "no trial of .* is called 'nonsense'; allowed: probe:STAGE, or one of depth"),
-        (["--trial=depth"], "2 trials of .* is called 'depth'"),
+        (["--trial=nonsense"], "'nonsense' is no trial of this study; allowed: probe:STAGE, or one of depth"),
+        (["--trial=depth"], "'depth' fits several trials; allowed: probe:STAGE, or one of depth"),
         (["--trial=probe:block99"], "no stage is called 'block99'; allowed: stem, "),
         (["--naming=keras"], "got 'keras', allowed for efficientnet_lite0: "),
         (["--out=weights.pth"], r"got weights.pth, allowed: a name that ends in \.safetensors, or a folder"),

@@ -9,8 +9,9 @@ ROOT = Path(__file__).parent.parent
 # A room may import from those before it in this order; rooms in one row may not import each other.
 ORDER = [
     {"errors"},
+    {"locks"},
     {"config", "paths", "results", "progress"},
-    {"record", "analysis", "data"},
+    {"record", "analysis", "data", "named"},
     {"similarity", "process", "distributed", "mesh"},
     {"freeze"},
     {"backbones", "trials"},
@@ -68,7 +69,7 @@ NO_JAX = (
     *("fteng", "fteng.config", "fteng.paths", "fteng.results", "fteng.progress", "fteng.record", "fteng.trials"),
     *("fteng.freeze.plan", "fteng.steer.__main__", "fteng.distributed", "fteng.main", "fteng.jobs.claims", "fteng.jobs.__main__"),
     *("launch.sweep", "fteng.race.decide", "fteng.similarity", "fteng.similarity.assess", "fteng.summary", "fteng.report"),
-    *("fteng.challenge", "fteng.events", "fteng.export", "fteng.export.card"),
+    *("fteng.named", "fteng.challenge", "fteng.events", "fteng.export", "fteng.export.card"),
     *("fteng.predict.wanted", "fteng.predict.reading", "fteng.predict.output"),
 )
 

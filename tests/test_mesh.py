@@ -82,8 +82,9 @@ def test_a_step_on_1_2_4_and_8_devices(precision):
 
 
 @pytest.mark.slow
-def test_a_batch_that_devices_do_not_divide_is_one_line(tmp_path):
-    ended = run(tmp_path / "study", "--config.train.devices=0", XLA_FLAGS="--xla_force_host_platform_device_count=3")
+@pytest.mark.parametrize("flags", [(), ("--dry_run",)])
+def test_a_batch_that_devices_do_not_divide_is_one_line(tmp_path, flags):
+    ended = run(tmp_path / "study", "--config.train.devices=0", *flags, XLA_FLAGS="--xla_force_host_platform_device_count=3")
     assert ended.returncode == 2
     assert "a step of 32 images cannot be shared by 3 devices" in ended.stderr
     assert "such as 30 or 33, or train.devices to 1, 2" in ended.stderr

@@ -297,7 +297,7 @@ def test_places_without_images_are_one_line(tmp_path):
     ("flags", "said"),
     [
         (["--out=answers.txt"], r"got 'answers\.txt', allowed: a name that ends in \.csv or \.parquet"),
-        (["--out=answers.csv", "--trial=nonsense"], "no trial of .* is called 'nonsense'"),
+        (["--out=answers.csv", "--trial=nonsense"], "'nonsense' is no trial of this study"),
         (["--out=answers.csv", "--tta"], r"train\.augment=.*--tta=flip"),
         (["--out=/proc/none/answers.csv", "--trial=probe:block3"], "cannot write /proc/none"),
     ],

@@ -1,20 +1,28 @@
 """A whole study on real weights and real images, small; then what users do to it."""
 
 import hashlib
+import io
 import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
+from jax._src import monitoring
 from PIL import Image
 
 from fteng import summary
+from fteng.config import Config
 from fteng.errors import UserError
+from fteng.mesh import ALONE
+from fteng.progress import PlainReporter
 from fteng.results import read_predictions
+from fteng.study import make_site
 from tests.study_runs import QUICK, ROOT, command, run
 
 
@@ -243,6 +251,21 @@ def test_a_study_of_another_version_is_one_line(finished, tmp_path):
     (other / "study.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"no train\.views: another version"):
         summary.collect(other)
+
+
+def test_a_process_that_runs_unit_after_unit_counts_compilations_once():
+    def listeners():
+        return len(monitoring.get_event_duration_listeners())
+
+    ground = SimpleNamespace(config=Config(), backbone=None, weights=None, dataset=None)
+    told, feed = PlainReporter(io.StringIO()), SimpleNamespace(mesh=ALONE)
+    sites = [make_site(ground, None, feed, told, lambda: False)]  # pyright: ignore[reportArgumentType]
+    before = listeners()
+    sites.append(make_site(ground, None, feed, told, lambda: False))  # pyright: ignore[reportArgumentType]
+    assert listeners() == before
+    counted = sites[1].bench.compilations()
+    jax.jit(lambda x: x + 17)(1.0)
+    assert [site.bench.compilations() for site in sites] == [counted + 1, counted + 1]
 
 
 def test_the_cost_of_a_depth_holds_its_walk_through_the_frozen_stages(finished):

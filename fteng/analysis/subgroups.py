@@ -10,6 +10,8 @@ from fteng.analysis.metrics import METRICS
 from fteng.results import Predictions
 
 _UNKNOWN = "not stated"
+# Of the resamples.
+_SEED = 0
 
 
 def table(
@@ -18,7 +20,6 @@ def table(
     metric: str,
     resamples: int,
     confidence: float,
-    seed: int = 0,
     levels: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """One row a level of the attribute, in the order of `levels`, then others by name, then `not stated`.
@@ -33,11 +34,11 @@ def table(
         raise ValueError(f"attribute: got {len(names)} values for {len(seeds[0].labels)} images")
     others = sorted(set(names) - set(levels) - {_UNKNOWN})
     order = [*levels, *others, *([_UNKNOWN] if _UNKNOWN in names and _UNKNOWN not in levels else [])]
-    return [_row(level, seeds, np.flatnonzero(names == level), metric, resamples, confidence, seed) for level in order]
+    return [_row(level, seeds, np.flatnonzero(names == level), metric, resamples, confidence) for level in order]
 
 
 def _row(
-    level: str, seeds: Sequence[Predictions], rows: np.ndarray, metric: str, resamples: int, confidence: float, seed: int
+    level: str, seeds: Sequence[Predictions], rows: np.ndarray, metric: str, resamples: int, confidence: float
 ) -> dict[str, Any]:
     parts = [Predictions(*(field[rows] for field in predictions)) for predictions in seeds]
     classes = np.bincount(parts[0].labels, minlength=parts[0].logits.shape[1])
@@ -45,7 +46,7 @@ def _row(
     row = {"level": level} | counts | {"value": None, "low": None, "high": None}
     if not len(rows):
         return row | {"note": "no image"}
-    found = interval(parts, metric, group_weights(parts[0].groups, resamples, seed), confidence)
+    found = interval(parts, metric, group_weights(parts[0].groups, resamples, _SEED), confidence)
     label = METRICS[metric].label
     if found.value is None:
         reason = "a class has no image" if (classes == 0).any() else "an answer is not finite, or it has no meaning here"

@@ -1,6 +1,8 @@
 """The numbers of a network: fitted from a file's tensors, named again for a file, or redrawn; what does not fit is one line."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,8 +15,8 @@ from fteng.errors import UserError
 
 Tree = Any
 
-# Names shown of each group of a mismatch.
-_SHOWN = 4
+# Names shown of each group of a mismatch; of more, how many each part of the network has, for so many parts.
+_SHOWN, _PARTS = 8, 32
 # The classifier of a file of ours whose own naming has no place for it.
 _OWN_HEAD = {
     "fteng.head.kernel": Slot("head", 0, ("kernel",), (0, 1)),
@@ -42,7 +44,8 @@ class Weights(NamedTuple):
 def fit(network: Network, tensors: Mapping[str, np.ndarray], digest: str, origin: str) -> Weights:
     """The file's numbers as the network's trees, in float32.
 
-    Raises UserError that lists, group by group, every name that does not fit the naming that fits best.
+    Raises UserError that lists, group by group, what does not fit the naming that fits best: by name up to 8, and of more the first
+    and how many each part of the network has.
     """
 
     def match(naming: Naming) -> tuple[int, int]:
@@ -50,15 +53,17 @@ def fit(network: Network, tensors: Mapping[str, np.ndarray], digest: str, origin
         return len(naming.slots.keys() & tensors.keys()), len((naming.slots.keys() | naming.unused) & tensors.keys())
 
     naming = max(network.namings, key=match)
+    if not naming.slots.keys() & tensors.keys():
+        # Inside a wrapper, whose name is before every other.
+        naming = next((known for known in network.namings if _behind(_body(known.slots), tensors)), naming)
     # Shapes alone: to draw random numbers that are then replaced would take longer than to read the file.
     params, stats = jax.eval_shape(lambda: network.initial(0))
     if _OWN_HEAD.keys() <= tensors.keys():
-        body = {name: slot for name, slot in naming.slots.items() if slot.collection != "head"}
-        naming = naming._replace(slots=body | _OWN_HEAD)
+        naming = naming._replace(slots=_body(naming.slots) | _OWN_HEAD)
     slots = dict(naming.slots)
     head_names = [name for name, slot in slots.items() if slot.collection == "head"]
     if not any(name in tensors for name in head_names):
-        slots = {name: slot for name, slot in slots.items() if slot.collection != "head"}
+        slots = _body(slots)
     own = slots.keys() >= _OWN_HEAD.keys()
     head = _head_shapes(network.backbone.channels[-1] if own else network.head_features, slots, tensors)
     trees = {"params": params, "stats": stats, "head": (head,)}
@@ -104,12 +109,21 @@ def _placed(slot: Slot, tensor: np.ndarray) -> np.ndarray:
     return (tensor.reshape(slot.view) if slot.view else tensor).transpose(slot.axes)
 
 
+def _body(slots: Mapping[str, Slot]) -> dict[str, Slot]:
+    """Without the source classifier."""
+    return {name: slot for name, slot in slots.items() if slot.collection != "head"}
+
+
 def _head_shapes(features: int, slots: Mapping[str, Slot], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What the source classifier should look like: it has as many classes as its bias says."""
+    """What the source classifier should look like: it has as many classes as its bias says, without one its kernel."""
     names = {slot.path[-1]: name for name, slot in slots.items() if slot.collection == "head"}
     if not names:
         return {}
-    classes = tensors[names["bias"]].size if names["bias"] in tensors else 0
+    if names["bias"] in tensors:
+        classes = tensors[names["bias"]].size
+    else:
+        of_classes, kernel = slots[names["kernel"]].axes[1], tensors[names["kernel"]]
+        classes = kernel.shape[of_classes] if of_classes < kernel.ndim else 0
     return {
         "kernel": jax.ShapeDtypeStruct((features, classes), jnp.float32),
         "bias": jax.ShapeDtypeStruct((classes,), jnp.float32),
@@ -139,10 +153,12 @@ def _check_fit(
     if missing or unexpected or wrong:
         groups = {"missing": missing, "unexpected": unexpected, "wrong shape": wrong, "known and unused": unused}
         listed = "; ".join(_group(title, names) for title, names in groups.items())
-        raise UserError(
-            f"{origin} does not fit {network.backbone.name} ({naming.name} names): {listed}; "
-            f"give a file of this network, or another backbone.name{_shorter(network, slots, missing, unexpected, wrong)}"
-        )
+        if prefix := _behind(missing, unexpected):
+            mend = f"the missing, all of them are there behind {prefix!r}: save the inner network, or rename them"
+        else:
+            shorter = _shorter(network, slots, missing, unexpected, wrong)
+            mend = f"give a file of this network, or another backbone.name{shorter}"
+        raise UserError(f"{origin} does not fit {network.backbone.name} ({naming.name} names): {listed}; {mend}")
     if infinite:
         raise UserError(f"{origin} holds values that are not finite: {_group('tensors', infinite)}; fetch or train it again")
 
@@ -170,6 +186,26 @@ def _shorter(
     return f", or leave its last stages out: backbone.last_stage={network.backbone.stages[min(stages) - 1]}"
 
 
+def _behind(names: Collection[str], found: Collection[str]) -> str:
+    """The prefix behind which all of `names` are among `found`, with the dot or slash that ends it; empty where there is none."""
+    if not names:
+        return ""
+    first, among = next(iter(names)), set(found)
+    prefixes = (name.removesuffix(first) for name in found if name.endswith((f".{first}", f"/{first}")))
+    return next((prefix for prefix in prefixes if all(f"{prefix}{name}" in among for name in names)), "")
+
+
 def _group(title: str, names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN]) + (f", ... {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-    return f"{title} {len(names)}" + (f" ({shown})" if names else "")
+    if len(names) <= _SHOWN:
+        return f"{title} {len(names)}" + (f" ({', '.join(names)})" if names else "")
+    parts = [f"{part}: {count}" for part, count in Counter(map(_part, names)).items()]
+    rest = f", ... {len(parts) - _PARTS} more" if len(parts) > _PARTS else ""
+    return f"{title} {len(names)} ({names[0]}, ...; {', '.join(parts[:_PARTS])}{rest})"
+
+
+def _part(name: str) -> str:
+    """Of a tensor, which may be followed by its shape, its part of the network: `_blocks.0` of `_blocks.0._bn0.weight`, `_fc` of
+    `_fc.weight`."""
+    owner = re.split(r"[./][^./]*$", name.partition(" ")[0])[0]
+    numbered = re.match(r".*?\d(?=[./]|$)", owner)
+    return numbered[0] if numbered else owner

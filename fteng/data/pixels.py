@@ -1,7 +1,6 @@
 """Decode once: every image of a source as one uint8 array on disk, shared by all trials and processes through a memory map."""
 
 import errno
-import fcntl
 import hashlib
 import importlib.metadata
 import os
@@ -20,6 +19,7 @@ from fteng.data.decode import decode
 from fteng.data.duplicates import SMALLEST, near_copies, pixel_digest
 from fteng.data.records import Packed, Record
 from fteng.errors import UserError
+from fteng.locks import held
 
 # Raised when what decode makes of a record changes: old arrays are then made anew.
 _VERSION = 3
@@ -199,9 +199,7 @@ def _reason(error: Exception) -> str:
 def _held(folder: Path) -> Iterator[None]:
     """One process at a time prepares a folder; the others wait and then find it done. A disk that is full is a UserError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with held(folder / "lock"):
             try:
                 yield
             finally:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from fteng.errors import UserError
+from fteng.named import TRIAL
 
 _HELP = """\
 Write the network that a study recommends, or one of its other trials or probes.
@@ -30,7 +31,6 @@ example:
   python -m fteng.export runs/digits --out=tuned.safetensors
   python -m fteng.export runs/digits --trial=depth12-rate0.001-seed0- --out=digits-model
 """
-_TRIAL = "a trial's id or a beginning that no other has, or probe:STAGE (default: what the report recommends)"
 # Endings of weights files that people ask for and get from elsewhere: none of them is meant as a folder.
 _FOREIGN = frozenset({".pth", ".pt", ".bin", ".h5", ".keras", ".npz", ".onnx", ".ckpt", ".msgpack", ".pb"})
 
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("workdir", type=Path, metavar="WORKDIR", help="the --workdir that the study was run with")
     parser.add_argument("--out", type=Path, required=True, metavar="PLACE", help="the .safetensors file, or the folder, to write")
-    parser.add_argument("--trial", default="", metavar="ID", help=_TRIAL)
+    parser.add_argument("--trial", default="", metavar="ID", help=TRIAL)
     parser.add_argument("--naming", default="", metavar="NAME", help="whose tensor names (default: those the weights came in)")
     parser.add_argument("--onnx", action="store_true", help="a model.onnx in the folder too (pip install 'fteng[onnx-out]')")
     given = parser.parse_args(arguments)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from fteng.errors import UserError
 
+_LEAVES = ("all", "norm", "bias")
+
 
 class FreezePlan(NamedTuple):
     """What trains beside the head.
@@ -50,26 +52,26 @@ def describe(tap: str, freeze_depth: int | None, trainable_stages: Sequence[str]
 
 
 def prefix_plan(stages: Sequence[str], freeze_depth: int, leaves: str = "all") -> FreezePlan:
-    """The first `freeze_depth` of `stages` are frozen, the rest trains. Raises UserError on a depth outside 0 ... len(stages)."""
+    """The first `freeze_depth` of `stages` are frozen, the rest trains. Raises UserError on a depth outside 0 ... len(stages), and
+    on other `leaves` than a plan knows."""
     if not 0 <= freeze_depth <= len(stages):
         raise UserError(
             f"sweep.freeze_depths: got {freeze_depth}, allowed: 0 (all trains) to {len(stages)} (linear probe), `all`, or a stage:"
             f" {', '.join(stages)}"
         )
-    return FreezePlan(tuple(stages), tuple(index >= freeze_depth for index in range(len(stages))), leaves)
+    return FreezePlan(tuple(stages), tuple(index >= freeze_depth for index in range(len(stages))), _known(leaves))
 
 
 def stage_set_plan(stages: Sequence[str], trained: Iterable[str], leaves: str = "all") -> FreezePlan:
-    """Only the named stages train (surgical fine-tuning, Lee et al. 2022). Raises UserError on a name that is no stage."""
-    trained = set(trained)
-    for name in sorted(trained - set(stages)):
-        raise UserError(f"stage set: got {name!r}, allowed: {', '.join(stages)}")
-    return FreezePlan(tuple(stages), tuple(name in trained for name in stages), leaves)
+    """Only the named stages (`last`: the last one) train (surgical fine-tuning, Lee et al. 2022). Raises UserError on a name that
+    is no stage, with the nearest, and on other `leaves` than a plan knows."""
+    chosen = expand(trained, stages, {})
+    return FreezePlan(tuple(stages), tuple(name in chosen for name in stages), _known(leaves))
 
 
 def parse_freeze_depth(text: str, stages: Sequence[str], groups: Mapping[str, Sequence[str]]) -> int:
     """A number, `all`, or a stage or group name (frozen up to and with it), as a freeze depth. Raises UserError."""
-    if text.removeprefix("-").isdigit():
+    if text.removeprefix("-").isdecimal():
         depth = int(text)
     elif text == "all":
         depth = len(stages)
@@ -93,9 +95,16 @@ def last_stage(name: str, stages: Sequence[str], groups: Mapping[str, Sequence[s
 
 
 def expand(names: Iterable[str], stages: Sequence[str], groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Stage names with groups replaced by their stages, in the order of `stages`. Raises UserError on an unknown name."""
+    """Stage names with groups replaced by their stages, and `last` by the last, in the order of `stages`. Raises UserError on an
+    unknown name."""
     chosen: set[str] = set()
     for name in names:
-        last_stage(name, stages, groups)
-        chosen.update(groups.get(name, (name,)))
+        last = stages[last_stage(name, stages, groups)]
+        chosen.update(groups.get(name, (last,)))
     return tuple(stage for stage in stages if stage in chosen)
+
+
+def _known(leaves: str) -> str:
+    if leaves not in _LEAVES:
+        raise UserError(f"leaves: got {leaves!r}, allowed: {', '.join(_LEAVES)}")
+    return leaves

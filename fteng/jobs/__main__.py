@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("part", choices=("survey", "work", "report", "all", "died", "foresee"))
     parser.add_argument("--worker", default=f"by-hand-{os.getpid()}", help="its name, for the status")
     parser.add_argument("--why", default="", help="of died: what was seen")
+    parser.add_argument("--ending", type=Path, help="where the first of several ranks that does not end with 0 writes its status")
     given = parser.parse_args(arguments)
+    status = _answered(given)
+    if given.ending is not None and status:
+        # srun ends the others for it, and may then tell of their end alone.
+        with suppress(OSError), given.ending.open("x") as file:
+            file.write(f"{status}\n")
+    return status
+
+
+def _answered(given: argparse.Namespace) -> int:
     try:
         return _part(given.part, given.workdir, given.worker, given.why)
     except UserError as error:

@@ -11,8 +11,9 @@ from typing import Any
 from fteng import paths, steer
 from fteng.config import Config, from_dict, to_dict
 from fteng.errors import UserError
-from fteng.jobs.files import JobFiles, decide, is_held, take
+from fteng.jobs.files import JobFiles, decide
 from fteng.jobs.plan import Unit, make_units
+from fteng.locks import is_held, take
 from fteng.paths import StudyPaths
 from fteng.trials import TrialWork
 

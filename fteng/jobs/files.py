@@ -1,14 +1,12 @@
 """Where the parts of a study leave their state: WORKDIR/launch. Imports no jax."""
 
-import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
-from fteng import paths
+from fteng import locks, paths
 from fteng.errors import UserError
 
 
@@ -29,7 +27,7 @@ class JobFiles(NamedTuple):
 
     @property
     def plan(self) -> Path:
-        """The units, and how often a broken one is tried."""
+        """The units, and whether they are a race."""
         return self.root / "plan.json"
 
     @property
@@ -85,45 +83,9 @@ class JobFiles(NamedTuple):
         return self.root / "workers" / f"{name}.lock"
 
 
-@contextmanager
-def decide(files: JobFiles) -> Iterator[None]:
+def decide(files: JobFiles) -> AbstractContextManager[None]:
     """For moments alone: nobody else decides on units meanwhile."""
-    handle = take(files.mutex, wait=True)
-    assert handle is not None, "waiting takes it"
-    try:
-        yield
-    finally:
-        os.close(handle)
-
-
-def take(lock: Path, *, wait: bool = False, shared: bool = False) -> int | None:
-    """An open descriptor that holds the lock until it is closed or the process ends, however that happens; None: it is held.
-
-    Raises UserError where the file system has no locks.
-    """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    except OSError as error:
-        os.close(handle)
-        raise UserError(
-            f"the file system of {lock.parent} has no file locks ({error.strerror}); choose a --workdir on one that has"
-        ) from None
-    return handle
-
-
-def is_held(lock: Path) -> bool:
-    """Whether some process holds it now."""
-    if not lock.exists():
-        return False
-    handle = take(lock, shared=True)
-    if handle is not None:
-        os.close(handle)
-    return handle is None
+    return locks.held(files.mutex)
 
 
 def check_file_system(files: JobFiles) -> None:

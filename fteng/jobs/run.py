@@ -15,7 +15,8 @@ from fteng.config import Config
 from fteng.errors import UserError
 from fteng.jobs.beat import Beating
 from fteng.jobs.claims import is_surveyed, pull, read_plan, submitted, turns, unfinished, write_plan
-from fteng.jobs.files import JobFiles, take
+from fteng.jobs.files import JobFiles
+from fteng.locks import take
 from fteng.page import make_page
 from fteng.paths import StudyPaths
 from fteng.process import DISK_ERRORS

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from fteng.errors import UserError
+from fteng.named import TRIAL
 from fteng.predict.output import ENDINGS
 
 _HELP = """\
@@ -29,7 +30,6 @@ example:
   python -m fteng.predict runs/mine NEW_IMAGES --out=predictions.csv
   python -m fteng.predict runs/mine lesions.csv --group_column=lesion_id --tta --out=predictions.parquet
 """
-_TRIAL = "a trial's id or a beginning that no other has, or probe:STAGE (default: what the report recommends)"
 
 
 def main(arguments: list[str]) -> int:
@@ -69,7 +69,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("workdir", type=Path, metavar="WORKDIR", help="the --workdir that the study was run with")
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="images, folders, tables")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=f"file to write: {', '.join(ENDINGS)}")
-    parser.add_argument("--trial", default="", metavar="ID", help=_TRIAL)
+    parser.add_argument("--trial", default="", metavar="ID", help=TRIAL)
     parser.add_argument(
         "--tta",
         nargs="?",

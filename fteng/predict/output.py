@@ -5,9 +5,9 @@ While a run lasts the rows stand in `OUT.part`; once all are there it becomes OU
 """
 
 import csv
-import fcntl
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ import pyarrow.parquet
 
 from fteng import paths
 from fteng.errors import UserError
+from fteng.locks import take
 from fteng.predict import pool
 from fteng.predict.wanted import Wanted
 
@@ -103,8 +104,7 @@ def open_output(out: Path, layout: Layout, wanted: Sequence[Wanted], about: Mapp
     part = _part(out)
     try:
         paths.write_json(_about(out), about)
-        with part.open("a+b") as raw:
-            _lock(raw, part)
+        with _alone(part), part.open("a+b") as raw:
             done = _cut(raw, layout.header, wanted, batch)
             file = io.TextIOWrapper(raw, encoding="utf-8", newline="")
             if not raw.tell():
@@ -130,12 +130,14 @@ def _about(out: Path) -> Path:
     return out.with_name(f"{out.name}.json")
 
 
-def _lock(raw: IO[bytes], part: Path) -> None:
-    """The kernel drops the lock with the process, so a killed run leaves nothing to clean up."""
+@contextmanager
+def _alone(part: Path) -> Iterator[None]:
+    if (handle := take(part)) is None:
+        raise UserError(f"--out: another process is writing {part}; wait for it, or name another --out")
     try:
-        fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"--out: another process is writing {part}; wait for it, or name another --out") from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def _cut(raw: IO[bytes], header: list[str], wanted: Sequence[Wanted], batch: int) -> Done:

@@ -1,11 +1,9 @@
 """The activations of one start at the entries that are kept: filled in one walk over the images, read by row and view."""
 
-import fcntl
 import hashlib
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +17,7 @@ from fteng import paths
 from fteng.data.prepare import Dataset
 from fteng.distributed import agree, is_alone, is_main, wait
 from fteng.errors import UserError
+from fteng.locks import held
 from fteng.mesh import Mesh
 from fteng.prefix.budget import Choice
 from fteng.prefix.walk import Walk, as_float32, rounding
@@ -29,7 +28,6 @@ from fteng.train.trial import Start
 
 # Read at a time to verify a file.
 _CHUNK = 1 << 24
-_SECONDS_BETWEEN_TRIES = 0.5
 
 
 class Layout(NamedTuple):
@@ -87,25 +85,20 @@ def fill(
         return _fill(ground, wanted, folder, say, on_images)
 
 
-@contextmanager
-def _turn(folder: Path, say: Callable[[str], None], on_images: Callable[[int], None]) -> Iterator[None]:
-    """Alone with the files of the folder; the kernel ends the turn of a process that is killed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
-        waiting = False
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not waiting:
-                    say(f"another process fills {folder}; waiting for it")
-                waiting = True
-                if is_alone():
-                    # A sign of life, and the moment at which a request to stop is heard; of several processes all hear it, or none.
-                    on_images(0)
-                time.sleep(_SECONDS_BETWEEN_TRIES)
-        yield
+def _turn(folder: Path, say: Callable[[str], None], on_images: Callable[[int], None]) -> AbstractContextManager[None]:
+    """Alone with the files of the folder."""
+    told = False
+
+    def on_wait() -> None:
+        nonlocal told
+        if not told:
+            say(f"another process fills {folder}; waiting for it")
+        told = True
+        if is_alone():
+            # A sign of life, and the moment at which a request to stop is heard; of several processes all hear it, or none.
+            on_images(0)
+
+    return held(folder / "lock", on_wait)
 
 
 def _fill(

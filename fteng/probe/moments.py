@@ -27,18 +27,22 @@ def adapt(
     are averaged (precise statistics, Wu and Johnson 2021), not smoothed.
     """
 
+    mesh = feed.mesh
+
     def one_batch(params: Tree, stats: Tree, images: Array) -> Tree:
         x = backbone.preprocess.apply(images)
-        return backbone.apply(params, stats, x, modes=BatchNormMode.BATCH, momentum=0.0)[1]
+        return mesh.join(backbone.apply(params, stats, x, modes=BatchNormMode.BATCH, momentum=0.0)[1])
 
-    run = jax.jit(one_batch)
+    run, (params, stats) = jax.jit(one_batch), mesh.whole((weights.params, weights.stats))
     total, seen = None, 0
     # Sources come class by class, and a batch of one class would be normalised as one.
     rows = np.random.default_rng(0).permutation(dataset.splits["train"])
     for part, counted in batches(rows, batch_size):
         # A padded batch counts its last image more than once; a set smaller than a batch has nothing else.
         if counted == batch_size or total is None:
-            total = add_moments(total, run(weights.params, weights.stats, feed.take(part)), 1)
+            with mesh.tracing():
+                found = run(params, stats, feed.take(part))
+            total = add_moments(total, found, 1)
             seen += 1
         on_images(counted)
     moments = central_moments(total, seen)

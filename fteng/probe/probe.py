@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from fteng.analysis.metrics import evaluate
 from fteng.data.prepare import Dataset
@@ -25,10 +25,10 @@ class Probe(NamedTuple):
     gradient: float
 
 
-def fit_probe(features: Float[np.ndarray, "n channels"], dataset: Dataset) -> Probe:
-    """features: of one tap. The strength with the least log loss on val is chosen: a proper score, less jumpy
-    than the metric that will decide; of equal ones the strongest."""
-    train = dataset.splits["train"]
+def fit_probe(features: Float[np.ndarray, "n channels"], dataset: Dataset, train: Int[np.ndarray, "_"] | None = None) -> Probe:
+    """features: of one tap; train: rows to fit on (default: the split). The strength with the least log loss on val is chosen: a
+    proper score, less jumpy than the metric that will decide; of equal ones the strongest."""
+    train = dataset.splits["train"] if train is None else train
     solution = fit(features[train], dataset.labels[train], len(dataset.classes), STRENGTHS)
     losses = [
         evaluate(_answers(features, dataset, "val", kernel, bias))["log_loss"]

@@ -2,7 +2,7 @@
 of what is left."""
 
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from fteng import paths
 from fteng.analysis.recommend import Candidate, best_rate, recommend
+from fteng.distributed import agree, is_main, wait
 from fteng.freeze.plan import FreezePlan, describe
 from fteng.paths import StudyPaths
 from fteng.programs import Shape
@@ -53,7 +54,7 @@ def run_race(track: Track, field: Field, record: Path) -> None:
     """Every decision in the order in which it falls, and with it the trials it needs. record: race.json, written after each way.
 
     Decisions are made from what stands on disk, so a race that was stopped, or got more rates or seeds, comes to the same ones
-    and trains only what is missing.
+    and trains only what is missing. What stands there, of several processes the first finds out, and tells.
     """
     plan_work(track, [spec for trials in field.ways.values() for spec in trials.values()])
     decisions: list[dict[str, Any]] = []
@@ -155,7 +156,7 @@ def _run_seeds(track: Track, field: Field, decisions: list[dict[str, Any]]) -> N
             if others:
                 what = "recommended by one seed" if index == found.index else "best on validation by one seed"
                 decisions.append(decide.decision(way_name(way), 0, "more seeds", [spec.id for spec in others], what, None))
-            missing += [spec for spec in others if _status(track, spec) in (None, "stopped")]
+            missing += [spec for spec, status in zip(others, _statuses(track, others), strict=True) if status in (None, "stopped")]
         run_exhaustive(track, missing)
         if len(widened) == before:
             return
@@ -171,10 +172,11 @@ def _candidates(
         if way[1].init != "pretrained":
             continue
         first = next(iter(trials))[1]
+        asked = [spec for (rate, seed), spec in trials.items() if seed == first or (way, rate) in widened]
         ended: dict[float, list[TrialSpec]] = {}
-        for (rate, seed), spec in trials.items():
-            if (seed == first or (way, rate) in widened) and _status(track, spec) == "done":
-                ended.setdefault(rate, []).append(spec)
+        for spec, status in zip(asked, _statuses(track, asked), strict=True):
+            if status == "done":
+                ended.setdefault(spec.learning_rate, []).append(spec)
         answers = {rate: [_final(track, spec)["val"] for spec in specs] for rate, specs in ended.items()}
         rate = best_rate(answers, field.judge.metric)
         if rate is not None:
@@ -199,11 +201,22 @@ def _status(track: Track, spec: TrialSpec) -> str | None:
     return paths.read_json(file)["status"] if file.exists() else None
 
 
+def _statuses(track: Track, specs: Sequence[TrialSpec]) -> list[str | None]:
+    return _as_main_finds(lambda: [_status(track, spec) for spec in specs])
+
+
+def _as_main_finds(look: Callable[[], list[Any]]) -> list[Any]:
+    """What the first process sees on disk, on all: another one may look before or after it has changed a file."""
+    return agree(look() if is_main() else None)
+
+
 def _final(track: Track, spec: TrialSpec) -> dict[str, Predictions]:
     return read_predictions(track.site.study.trial(spec.id).predictions)
 
 
 def _write(track: Track, field: Field, record: Path, decisions: Sequence[dict[str, Any]], *, over: bool) -> None:
+    if not is_main():
+        return
     specs = [spec for trials in field.ways.values() for spec in trials.values()]
     epochs = track.site.config.train.epochs
     value = {
@@ -234,29 +247,28 @@ class _Heat:
         self._fresh: set[Shape] = set()
         self._per_epoch = steps_per_epoch(len(track.site.dataset.splits["train"]), track.site.config.train.batch_size)
         marks = decide.rungs(track.site.config.train.epochs)[:-1]
-        self.ended = [
-            rate
-            for rate, spec in arms.items()
-            if _status(track, spec) == "done" and not all(self._rung(rate, epoch).exists() for epoch in marks)
-        ]
+        self.ended = _as_main_finds(
+            lambda: [
+                rate
+                for rate, spec in arms.items()
+                if _status(track, spec) == "done" and not all(self._rung(rate, epoch).exists() for epoch in marks)
+            ]
+        )
         self._alive = [rate for rate in arms if rate not in self.ended]
 
     def answers_at(self, epoch: int) -> dict[float, Predictions]:
         """To val after `epoch`, of every rate that still runs; from disk where they stand there. What diverged before is out."""
-        missing = [
-            rate
-            for rate in self._alive
-            if not self._rung(rate, epoch).exists() and _status(self._track, self._arms[rate]) in (None, "stopped")
-        ]
+        unfinished = self._among(self._alive, None, "stopped")
+        missing = _as_main_finds(lambda: [rate for rate in unfinished if not self._rung(rate, epoch).exists()])
         if missing:
             members = self._train(missing, epoch * self._per_epoch)
             sound = [rate for rate, member in members.items() if member.lost_at is None]
             inputs = inputs_of(self._track, self._arms[missing[0]])
             found = judge(self._track.site.bench, [members[rate] for rate in sound], inputs, "val")
-            for rate, answers in zip(sound, found, strict=True):
+            for rate, answers in zip(sound, found, strict=True) if is_main() else ():
                 paths.write_by(self._rung(rate, epoch), lambda path, answers=answers: write_predictions(path, {"val": answers}))
             self._close_lost(members)
-        self._alive = [rate for rate in self._alive if self._rung(rate, epoch).exists()]
+        self._alive = _as_main_finds(lambda: [rate for rate in self._alive if self._rung(rate, epoch).exists()])
         return {rate: read_predictions(self._rung(rate, epoch))["val"] for rate in self._alive}
 
     def admit(self, rate: float) -> None:
@@ -265,7 +277,7 @@ class _Heat:
 
     def stop(self, rates: Sequence[float], epoch: int, why: str) -> None:
         """These train no more."""
-        unwritten = [rate for rate in rates if _status(self._track, self._arms[rate]) is None]
+        unwritten = self._among(rates, None)
         members = self._train(unwritten, epoch * self._per_epoch) if unwritten else {}
         for rate, member in members.items():
             close_trial(self._track, member, read_predictions(self._rung(rate, epoch)), self._fresh, why)
@@ -275,7 +287,7 @@ class _Heat:
     def finish(self) -> dict[float, Predictions]:
         """All that still run go to their end. Returns the answers to val of those that did, audited and sound."""
         site = self._track.site
-        unwritten = [rate for rate in self._alive if _status(self._track, self._arms[rate]) in (None, "stopped")]
+        unwritten = self._among(self._alive, None, "stopped")
         if unwritten:
             members = self._train(unwritten, total_steps(site.bench))
             self._close_lost(members)
@@ -284,7 +296,7 @@ class _Heat:
             answers = {split: judge(site.bench, list(sound.values()), inputs, split) for split in ("val", "test")}
             for place, member in enumerate(sound.values()):
                 close_trial(self._track, member, {split: found[place] for split, found in answers.items()}, self._fresh)
-        done = [rate for rate in (*self._alive, *self.ended) if _status(self._track, self._arms[rate]) == "done"]
+        done = self._among([*self._alive, *self.ended], "done")
         return {rate: _final(self._track, self._arms[rate])["val"] for rate in done}
 
     def _close_lost(self, members: Mapping[float, Running]) -> None:
@@ -304,13 +316,20 @@ class _Heat:
             if member.step > upto:
                 # A checkpoint of a run that was no race; what it was at the rung nobody has asked.
                 member.checkpoints.close()
-                shutil.rmtree(member.where.running)
+                if is_main():
+                    shutil.rmtree(member.where.running)
+                wait()
                 member = open_trial(self._track, spec, len(rates))
             self._open[rate] = member
         members = [self._open[rate] for rate in rates]
         inputs = inputs_of(self._track, self._arms[rates[0]])
         advance(self._track.site.bench, members, inputs, upto, meter(self._track, members))
         return dict(zip(rates, members, strict=True))
+
+    def _among(self, rates: Sequence[float], *statuses: str | None) -> list[float]:
+        """Those whose trials stand so; None: without a result."""
+        found = _statuses(self._track, [self._arms[rate] for rate in rates])
+        return [rate for rate, status in zip(rates, found, strict=True) if status in statuses]
 
     def _rung(self, rate: float, epoch: int) -> Path:
         return self._track.site.study.trial(self._arms[rate].id).rung(epoch)

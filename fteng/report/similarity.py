@@ -64,6 +64,12 @@ def sentences(summary: Summary) -> list[str]:
     else:
         text = words.plan(plan["freeze_depth"], plan["tap"], summary["stages"], [])
         told.append(f"Advice before any tuning: {text[0].lower()}{text[1:]}; {ours['reason']}. {ours['evidence']}")
+    if said["task"].get("declared"):
+        useful = said["task"]["useful"]["value"]
+        measured = (
+            "nothing measures it" if useful is None else f"the source head's answer tells {useful:.2f} of what there is to tell"
+        )
+        told.append(f"Whoever ran the study declared the task {said['task']['declared']} to the source's; {measured}.")
     folk = advice["folklore"]
     text = words.plan(folk["freeze_depth"], folk["tap"], summary["stages"], [])
     told.append(f"The folklore would say “{folk['cell']}”, and so: {text[0].lower()}{text[1:]} ({folk['why']}).")

@@ -28,11 +28,11 @@ def score(value: float | None, digits: int = 3) -> str:
     return UNDEFINED if value is None else f"{value:.{digits}f}"
 
 
-def difference(row: Mapping[str, Any], digits: int = 3) -> str:
+def difference(row: Mapping[str, Any]) -> str:
     """`−0.050 [−0.085, −0.015]` of a row with `difference`, `low` and `high`; always with its sign."""
 
     def signed(value: float) -> str:
-        return f"{value:+.{digits}f}".replace("-", "−")
+        return f"{value:+.3f}".replace("-", "−")
 
     if row["difference"] is None:
         return UNDEFINED

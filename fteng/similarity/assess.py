@@ -24,7 +24,8 @@ FORMAT = 1
 
 class Study(NamedTuple):
     """What is assessed. rows: labels, groups, ids and splits; images: (n, h, w, 3) uint8, of which a few are shown small, or
-    None: none is; metric: what will decide; probes: as in probes/result.json, of which `tap` and `val` are read."""
+    None: none is; metric: what will decide; probes: as in probes/result.json, of which `tap` and `val` are read; declared: what
+    the user says of the task (judge.task)."""
 
     stages: Sequence[str]
     taps: Sequence[Shaped[np.ndarray, "n _"]]
@@ -33,6 +34,7 @@ class Study(NamedTuple):
     images: Shaped[np.ndarray, "n h w 3"] | None
     metric: str
     probes: Sequence[Mapping[str, Any]]
+    declared: str = ""
 
 
 # Small products on all cores wait for each other; stages side by side, each on one core, do not.
@@ -59,7 +61,7 @@ def assess(
     task = ask_source_head(source_logits, many, few, study.classes, study.metric, study.rows.ids, study.images)
     counts = np.bincount(labels[splits["train"]], minlength=len(study.classes))
     rarest = int(counts.min())
-    told = folklore.folklore(tuple(study.stages), rarest, median_shift(compared), task["useful"]["value"])
+    told = folklore.folklore(tuple(study.stages), rarest, median_shift(compared), task["useful"]["value"], study.declared)
     return {
         "format": FORMAT,
         "metric": study.metric,
@@ -70,7 +72,7 @@ def assess(
         "alignment": _by_stage(study.stages, measured.alignment),
         "classes": {"count": len(study.classes), "rarest": rarest, "rows": _by_stage(study.stages, measured.classes)},
         "learning": _learning(study, fit),
-        "task": task,
+        "task": task | {"declared": study.declared},
         "scores": _scores(study.stages, measured, gradient_to_weight),
         "advice": {"folklore": folklore.record(told), "ours": _ours(study, measured, few, rarest), "probe": _best_probe(study)},
         "seconds": time.perf_counter() - began,

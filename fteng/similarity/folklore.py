@@ -13,7 +13,8 @@ RULE = (
     " (here the middle stage). Much and similar, much and different: tune everything (lecture notes of CS231n, Stanford)."
     f" Much: at least {MUCH_A_CLASS} training images of the rarest class. Similar: the median of the stages' mean shifts is at most"
     f" {SIMILAR_SHIFT:g} source standard deviations; where there is no source profile, the source head's answer tells at least"
-    f" {SIMILAR_USEFUL:g} of what there is to tell about the class; where there is neither, different."
+    f" {SIMILAR_USEFUL:g} of what there is to tell about the class; where there is neither, as declared (judge.task), else"
+    " different."
 )
 
 
@@ -25,14 +26,16 @@ class Told(NamedTuple):
     why: str
 
 
-def folklore(stages: tuple[str, ...], images_a_class: int, shift: float | None, useful: float | None) -> Told:
+def folklore(stages: tuple[str, ...], images_a_class: int, shift: float | None, useful: float | None, declared: str = "") -> Told:
     """images_a_class: training images of the rarest class; shift: median mean shift; useful: share of the classes' entropy that
-    the source head tells."""
+    the source head tells; declared: what the user says of the task, `similar`, `different` or nothing."""
     much = images_a_class >= MUCH_A_CLASS
     if shift is not None:
         similar, by = shift <= SIMILAR_SHIFT, f"the median mean shift is {shift:.2f}"
     elif useful is not None:
         similar, by = useful >= SIMILAR_USEFUL, f"the source head tells {useful:.2f} of what there is to tell"
+    elif declared:
+        similar, by = declared == "similar", f"nothing is known of the source, and the task is declared {declared}"
     else:
         similar, by = False, "nothing is known of the source"
     last = len(stages)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int, Shaped
 
 from fteng.analysis.metrics import evaluate
 from fteng.results import Predictions
@@ -14,15 +14,8 @@ from fteng.similarity.undefined import UndefinedError
 _EIGHTHS = (1, 2, 4)
 
 
-class Solution(NamedTuple):
-    """Linear classifiers, one a strength of regularisation."""
-
-    kernels: Float[np.ndarray, "s c k"]
-    biases: Float[np.ndarray, "s k"]
-
-
-# (features, labels) -> a classifier a strength, as the probes themselves are fitted.
-Fit = Callable[[Shaped[np.ndarray, "n c"], Int[np.ndarray, "n"]], Any]
+# (features of all images, rows to fit on) -> what the probe that is fitted so answers to val and test.
+Fit = Callable[[Shaped[np.ndarray, "n c"], Int[np.ndarray, "_"]], Mapping[str, Predictions]]
 
 
 class Rows(NamedTuple):
@@ -37,7 +30,7 @@ class Rows(NamedTuple):
 def learning_curve(features: Shaped[np.ndarray, "n c"], rows: Rows, classes: int, metric: str, fit: Fit) -> list[dict[str, Any]]:
     """One entry a share of the training images: share, images, val and test metric, or None and the reason.
 
-    Shares are nested and cut no group; the strength is chosen on the validation images by log loss, as for the probes.
+    Shares are nested and cut no group. fit: as the probes themselves are fitted, but on so many images.
     """
     train = rows.splits["train"]
     try:
@@ -53,7 +46,7 @@ def learning_curve(features: Shaped[np.ndarray, "n c"], rows: Rows, classes: int
         if len(np.unique(rows.labels[part])) < classes:
             entry["reason"] = "a class has no image in this share"
         else:
-            entry |= _scored(fit(features[part], rows.labels[part]), features, rows, metric)
+            entry |= {split: evaluate(answers)[metric] for split, answers in fit(features, part).items()}
         entries.append(entry)
     return entries
 
@@ -62,15 +55,3 @@ def last_doubling(curve: Sequence[Mapping[str, Any]], full: float | None) -> flo
     """Points of the metric (1 = all) that the second half of the training images brought on validation."""
     half = curve[-1]["val"] if curve else None
     return None if half is None or full is None else float(full - half)
-
-
-def _scored(solution: Any, features: Shaped[np.ndarray, "n c"], rows: Rows, metric: str) -> dict[str, float | None]:
-    def answers(split: str, which: int) -> Predictions:
-        chosen = rows.splits[split]
-        logits = features[chosen] @ solution.kernels[which] + solution.biases[which]
-        return Predictions(rows.ids[chosen], rows.groups[chosen], rows.labels[chosen], logits)
-
-    found = [evaluate(answers("val", which)) for which in range(len(solution.kernels))]
-    losses = [np.inf if each["log_loss"] is None else each["log_loss"] for each in found]
-    best = int(np.argmin(losses))
-    return {"val": found[best][metric], "test": evaluate(answers("test", best))[metric]}

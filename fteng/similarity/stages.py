@@ -25,11 +25,10 @@ Measure = Callable[[], float]
 
 
 class Score(NamedTuple):
-    """label: for people; source: who defined it; sign: -1 where less of it should mean better."""
+    """label: for people; source: who defined it."""
 
     label: str
     source: str
-    sign: int = 1
 
 
 # Those that a stage has; LEEP is of the whole network and RGN comes with a gradient.

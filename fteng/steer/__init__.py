@@ -4,13 +4,12 @@
 those that were added; the same command goes on with what was asked for since.
 """
 
-import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fteng import paths
+from fteng import locks, paths
 from fteng.errors import UserError
 from fteng.freeze.plan import prefix_plan
 from fteng.paths import StudyPaths
@@ -47,8 +46,7 @@ def read(study: StudyPaths) -> Steering:
 @contextmanager
 def changing(study: StudyPaths) -> Iterator[list[Steering]]:
     """A list of one, what was asked for; what stands in it at the end is written. One change at a time."""
-    with (study.root / "steering.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locks.held(study.root / "steering.lock"):
         asked = [read(study)]
         yield asked
         paths.write_json(file_of(study), {"stopped": list(asked[0].stopped), "added": list(asked[0].added)})

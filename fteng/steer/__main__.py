@@ -11,6 +11,7 @@ from fteng import paths, steer
 from fteng.config import from_dict
 from fteng.errors import UserError
 from fteng.freeze.plan import FreezePlan
+from fteng.named import find_id
 from fteng.paths import StudyPaths
 from fteng.trials import TrialSpec, Variant, study_context
 
@@ -70,13 +71,14 @@ def _steer(study: StudyPaths, given: argparse.Namespace) -> str:
         raise UserError(f"--{next(iter(change))} is for add and clone; {given.what} takes trials alone")
     if given.what == "list":
         return _listed(study, specs)
-    chosen = [_find(name, specs) for name in given.trials]
+    known = {spec.id: spec for spec in specs}
+    chosen = [known[find_id(name, list(known), probes=False)] for name in given.trials]
     if not chosen:
         raise UserError(f"{given.what}: which trial? python -m fteng.steer {study.root} list shows them")
     if given.what in ("add", "clone"):
         if len(chosen) > 1:
             raise UserError(f"{given.what} takes one trial, got {len(chosen)}")
-        return _more(study, specs, chosen[0], change, clone=given.what == "clone")
+        return _more(study, chosen[0], change, clone=given.what == "clone")
     return _ended(study, [spec.id for spec in chosen], stop=given.what == "stop")
 
 
@@ -99,15 +101,6 @@ def _spec(row: dict[str, Any], stages: Sequence[str], context: dict[str, Any]) -
     if spec.id != row["id"]:
         raise UserError(f"trial {row['id']} was planned by another version of fteng; run the study's command again first")
     return spec
-
-
-def _find(name: str, specs: Sequence[TrialSpec]) -> TrialSpec:
-    found = [spec for spec in specs if spec.id == name] or [spec for spec in specs if spec.id.startswith(name)]
-    if len(found) != 1:
-        some = ", ".join(spec.id for spec in (found or specs)[:4])
-        what = "fits several trials" if found else "is no trial of this study"
-        raise UserError(f"{name!r} {what}: {some}{', ...' * (len(found or specs) > 4)}")
-    return found[0]
 
 
 def _listed(study: StudyPaths, specs: Sequence[TrialSpec]) -> str:
@@ -136,7 +129,7 @@ def _ended(study: StudyPaths, ids: Sequence[str], *, stop: bool) -> str:
     return "\n".join(f"{name} {after}" for name in ids)
 
 
-def _more(study: StudyPaths, specs: Sequence[TrialSpec], like: TrialSpec, change: dict[str, Any], *, clone: bool) -> str:
+def _more(study: StudyPaths, like: TrialSpec, change: dict[str, Any], *, clone: bool) -> str:
     """An added trial, or a clone with its parent's weights beside it."""
     change = {"like": like.id, **change}
     with steer.changing(study) as asked:
@@ -147,11 +140,14 @@ def _more(study: StudyPaths, specs: Sequence[TrialSpec], like: TrialSpec, change
             copied, change["step"] = _snapshot(study, like.id)
         spec = steer.derive(like, change)
         try:
-            if any(other.id == spec.id for other in specs):
+            # As they are now: somebody else may have asked for it since.
+            if any(other.id == spec.id for other in _specs(study)):
                 raise UserError(f"this is {spec.id}, which is planned already; change its rate, seed or another of its numbers")
             if copied is not None:
                 target = study.trial(spec.id).parent
                 target.parent.mkdir(parents=True, exist_ok=True)
+                # Of a clone that was killed before it was asked for.
+                shutil.rmtree(target, ignore_errors=True)
                 copied.replace(target)
         finally:
             if copied is not None and copied.exists():

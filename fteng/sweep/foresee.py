@@ -18,7 +18,7 @@ def foresee(site: Site, starts: Mapping[str, Start], specs: Sequence[TrialSpec],
     """In the order of `specs`; the caches are taken to find room."""
     recipe, batch, stages = site.config.train, batch_of(site.bench), len(site.backbone.stages)
     some = next(iter(starts.values()))
-    forward = Walk(site.backbone, recipe, {Entry(stages)})
+    forward = Walk(site.backbone, recipe, {Entry(stages)}, site.feed.mesh)
     seconds = forward.seconds(some, site.feed.take(site.dataset.splits["train"][:batch]))[stages]
     of_a_flop = seconds / sum(flops.forward)
     layout = make_layout(site.dataset, bool(recipe.augment), recipe.views)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from fteng import paths, steer
+from fteng.distributed import is_main
 from fteng.prefix import budget
 from fteng.programs import Shape
 from fteng.results import Predictions
@@ -65,10 +66,11 @@ def open_trial(track: Track, spec: TrialSpec, together: int) -> Running:
     key = (shape.entry, len(shape.plan.stages))
     if key not in track.forwards:
         track.forwards[key] = make_forward(track.site.backbone, *key)
-    if where.result.exists() and paths.read_json(where.result)["status"] == "stopped":
+    if is_main() and where.result.exists() and paths.read_json(where.result)["status"] == "stopped":
         where.result.unlink()
     start, expected = track.starts[spec.variant.start], predicted(track, spec, together)
-    running = begin(track.site.bench, start, spec, track.program(spec), track.forwards[key], where, expected)
+    program, forward = track.program(spec), track.forwards[key]
+    running = begin(track.site.bench, start, spec, program=program, forward=forward, where=where, expected=expected)
     track.site.reporter.advance(step_work(track, spec) * running.step)
     return running
 

@@ -3,20 +3,24 @@
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from fteng.distributed import agree, everyone
+from fteng.distributed import agree, everyone, is_main
 from fteng.errors import UserError
 from fteng.freeze import partition
 
 Tree = Any
+T = TypeVar("T")
 # Beside the arrays: their index, and what else the trial writes.
 _SPARE_BYTES = 1 << 20
+# How tensorstore and XLA, which have no kinds of exceptions, begin the text of one that says nothing about the file itself.
+_PASSING = re.compile(r"(UNKNOWN|UNAVAILABLE|PERMISSION_DENIED|RESOURCE_EXHAUSTED|ABORTED|CANCELLED): ")
 
 
 class Restored(NamedTuple):
@@ -37,43 +41,69 @@ class Checkpoints:
         """`frozen` names the frozen part: backbone and weights digest; a checkpoint of another one is refused."""
         self._frozen = frozen
         self._folder = folder
-        options = ocp.CheckpointManagerOptions(preservation_policy=preservation_policy.LatestN(2), save_root_metadata=False)
+        # Of several processes: two trials that save at one step must not meet at one barrier.
+        apart = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix="-".join(folder.parts[-3:]))
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preservation_policy.LatestN(2), save_root_metadata=False, multiprocessing_options=apart
+        )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def restore(self, template: Tree, say: Callable[[str], None]) -> Restored | None:
         """The newest whole checkpoint in the structure of `template` (arrays or shapes), or None where there is none.
 
-        One that cannot be read is passed over for the one before, and `say` is told so.
+        A damaged one is set aside for the one before, and `say` is told so. Raises UserError, and leaves all as it is, where one
+        cannot be read for a reason that passes, or continues another frozen part.
         """
         for step in agree(sorted(self._manager.all_steps(), reverse=True)):
-            restored, kind = None, "elsewhere"
-            try:
-                restored = self._restore_step(step, template)
-            except UserError:
-                raise
-            except Exception as error:
-                kind = type(error).__name__
-            if everyone(restored is not None):
-                return restored
-            say(f"{self._folder}: the checkpoint of step {step} is damaged ({kind}); going on from the one before, or anew")
-            self._manager.delete(step)
+            # First whose it is: of another network the shapes differ, which must not look like damage.
+            found = self._tried(step, partial(self._position, step), say)
+            if found is None:
+                continue
+            frozen, position = found
+            if not everyone(frozen == self._frozen):
+                raise UserError(f"{self._folder} continues {frozen}, not {self._frozen}; delete the folder to start anew")
+            state = self._tried(step, partial(self._state, step, template), say)
+            if state is not None:
+                return Restored(state, position)
         return None
 
-    def _restore_step(self, step: int, template: Tree) -> Restored:
-        names = _names(template)
-        abstract = dict(zip(names, map(ocp.utils.to_shape_dtype_struct, jax.tree.leaves(template)), strict=True))
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), position=ocp.args.JsonRestore())
-        )
-        position = restored["position"]
-        if position["frozen"] != self._frozen:
-            raise UserError(f"{self._folder} continues {position['frozen']}, not {self._frozen}; delete the folder to start anew")
-        leaves = [restored["state"][name] for name in names]
-        return Restored(jax.tree.unflatten(jax.tree.structure(template), leaves), position)
+    def _tried(self, step: int, read: Callable[[], T], say: Callable[[str], None]) -> T | None:
+        """What `read` gives, or None and the step is set aside, on all processes alike. Raises UserError on all of them where one
+        cannot read now."""
+        found, passing, why = None, False, "elsewhere"
+        try:
+            found = read()
+        except Exception as error:  # Orbax and tensorstore raise many kinds
+            passing, why = _is_passing(error), _why(error)
+        if everyone(found is not None):
+            return found
+        what = f"{self._folder}: the checkpoint of step {step}"
+        if not everyone(not passing):
+            raise UserError(f"{what} cannot be read now ({why}); nothing is deleted: run the same command again")
+        aside = self._folder / f"damaged-{step}"
+        say(f"{what} is damaged ({why}; now {aside.name}); going on from the one before, or anew")
+        if is_main():
+            # Of the same step, and so of the same content.
+            shutil.rmtree(aside, ignore_errors=True)
+            with _one_line(self._folder):
+                (self._folder / str(step)).rename(aside)
+        # There is nothing left to delete, but every process forgets the step, whatever its host still lists.
+        self._manager.delete(step)
+        return None
+
+    def _position(self, step: int) -> tuple[dict[str, str], dict[str, Any]]:
+        """(name of the frozen part, position)."""
+        folder = self._folder / str(step) / "position"
+        position = _read(folder, ocp.JsonCheckpointHandler(**_by_this_process()), ocp.args.JsonRestore())
+        return position["frozen"], position
+
+    def _state(self, step: int, template: Tree) -> Tree:
+        return _read_tree(self._folder / str(step) / "state", template)
 
     def save(self, step: int, state: Tree, position: dict[str, Any]) -> None:
         """Start to write `state` and `position` in the background; a step that stands already is the same again."""
-        if self._manager.latest_step() == step:
+        # Another host may list the folder later.
+        if agree(self._manager.latest_step()) == step:
             return
         _check_room(self._folder, state)
         flat = dict(zip(_names(state), jax.tree.leaves(state), strict=True))
@@ -105,18 +135,55 @@ def save_final(folder: Path, tree: Tree) -> None:
 def read_final(folder: Path, template: Tree) -> Tree:
     """What `save_final` wrote, or that part of what `Checkpoints.save` did, in the structure of `template`; the process that asks
     reads it, whatever others do. Raises UserError where it is missing or does not fit."""
+    try:
+        return _read_tree(folder, template, partial_restore=True)
+    except Exception as error:  # Orbax and tensorstore raise many kinds on missing and broken files
+        mend = "run the same command again" if _is_passing(error) else "delete the trial's folder, run again"
+        raise UserError(f"{folder} cannot be read ({_why(error)}); {mend}") from None
+
+
+def _read_tree(folder: Path, template: Tree, *, partial_restore: bool = False) -> Tree:
+    """In the structure of `template`. partial_restore: there may be more."""
     names = _names(template)
     abstract = dict(zip(names, map(ocp.utils.to_shape_dtype_struct, jax.tree.leaves(template)), strict=True))
-    args = ocp.args.PyTreeRestore(abstract, ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True)
-    try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(**_by_this_process()), **_by_this_process()) as checkpointer:
-            flat = checkpointer.restore(folder.absolute(), args=args)
-        # What is not there comes back as it was asked for.
-        if not all(isinstance(flat[name], jax.Array) for name in names):
-            raise KeyError
-    except Exception as error:  # Orbax and tensorstore raise many kinds on missing and broken files
-        raise UserError(f"{folder} cannot be read ({type(error).__name__}); delete the trial's folder, run again") from None
+    how = ocp.checkpoint_utils.construct_restore_args(abstract)
+    args = ocp.args.PyTreeRestore(abstract, how, partial_restore=partial_restore)
+    flat = _read(folder, ocp.PyTreeCheckpointHandler(**_by_this_process()), args)
+    # What is not there comes back as it was asked for.
+    if not all(isinstance(flat[name], jax.Array) for name in names):
+        raise KeyError
     return jax.tree.unflatten(jax.tree.structure(template), [flat[name] for name in names])
+
+
+def _read(folder: Path, handler: Any, args: Any) -> Any:
+    """By this process, whatever others do: where one fails, the others would wait for it in Orbax."""
+    with ocp.Checkpointer(handler, **_by_this_process()) as checkpointer:
+        return checkpointer.restore(folder.absolute(), args=args)
+
+
+def _is_passing(error: BaseException) -> bool:
+    """Whether it says nothing about what is on disk: a server that does not answer, no right to read, no memory."""
+    first = _first(error)
+    if isinstance(first, OSError):
+        return not isinstance(first, FileNotFoundError)
+    return isinstance(first, MemoryError) or _PASSING.match(str(first)) is not None
+
+
+def _why(error: BaseException) -> str:
+    """Few words: what the system says, or, of what Orbax and others say at length, the kind."""
+    first = _first(error)
+    if isinstance(first, OSError) and first.strerror:
+        return first.strerror
+    # tensorstore puts the system's words last, before a dump of what it was asked for.
+    said = re.split(r" \[[a-z]", str(first))[0].splitlines() if _PASSING.match(str(first)) else []
+    return said[0].rpartition(": ")[2] if said else type(first).__name__
+
+
+def _first(error: BaseException) -> BaseException:
+    """What it was raised from: Orbax wraps some errors of tensorstore."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _by_this_process() -> dict[str, Any]:

@@ -56,7 +56,9 @@ def advance(
         targets = bench.mesh.batch(labels[plan[step - first].rows])
         for member in live:
             rates = bench.mesh.whole(jax.device_put(member.rates[step]))
-            member.state = member.program.run(member.state, member.frozen, x, targets, rates, key)
+            # What a step reads is on the devices already.
+            with jax.transfer_guard("disallow"):
+                member.state = member.program.run(member.state, member.frozen, x, targets, rates, key)
             member.step += 1
         at_end = (step + 1) % per_epoch == 0
         if at_end:

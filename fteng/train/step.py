@@ -244,9 +244,17 @@ def lower_step(
     update = _update_flops(mask, recipe, state)
     expected = images * step_flops(plan, entry, flops, head) + update
     before = images * sum(flops.forward[: entry.stage])
-    size, seconds = partition.size_bytes(state), time.perf_counter() - started
-    repeated = _repeated_flops(mask, recipe, state, mesh.devices)
-    return Lowered(lowered, entry, mesh.devices, repeated, expected, before, size, seconds)
+    seconds = time.perf_counter() - started
+    return Lowered(
+        program=lowered,
+        entry=entry,
+        devices=mesh.devices,
+        repeated_flops=_repeated_flops(mask, recipe, state, mesh.devices),
+        expected_flops=expected,
+        prefix_flops=before,
+        state_bytes=partition.size_bytes(state),
+        trace_seconds=seconds,
+    )
 
 
 def step_flops(plan: FreezePlan, entry: Entry, flops: StageFlops, head: int) -> float:

@@ -142,7 +142,7 @@ def total_steps(bench: Bench) -> int:
 
 
 def begin(
-    bench: Bench, start: Start, spec: TrialSpec, program: Program, forward: Forward, where: TrialPaths, expected: Expected
+    bench: Bench, start: Start, spec: TrialSpec, *, program: Program, forward: Forward, where: TrialPaths, expected: Expected
 ) -> Running:
     """The trial at its start, or where its last whole checkpoint left it. Raises UserError if that continues something else."""
     end, compiled_before = len(spec.plan.stages), bench.compilations()
@@ -157,11 +157,25 @@ def begin(
     rates = np.float32(spec.learning_rate) * rate_factors(bench.recipe, total)[:, None]
     rates = rates * stage_factors(spec.plan, spec.variant, total)
     running = Running(
-        spec, start, program, forward, where, checkpoints, state, frozen, rates, 0, 0.0, 0.0, compiled_before, expected
+        spec=spec,
+        start=start,
+        program=program,
+        forward=forward,
+        where=where,
+        checkpoints=checkpoints,
+        state=state,
+        frozen=frozen,
+        rates=rates,
+        step=0,
+        seconds=0.0,
+        waited=0.0,
+        compiled_before=compiled_before,
+        expected=expected,
     )
     if (restored := checkpoints.restore(state, bench.say)) is not None:
         running.state, running.step = restored.state, int(restored.state.step)
         running.seconds, running.waited = restored.position["seconds"], restored.position["waited"]
+        bench.say(f"trial {spec.id} goes on from step {running.step} of {total}")
     if is_main():
         _cut_metrics(where.metrics, running.step)
     return running
@@ -171,10 +185,8 @@ def _from_parent(state: TrainState, folder: Path) -> TrainState:
     """A clone's first state: its parent's numbers, and an optimizer that knows nothing. Raises UserError where they are gone."""
     try:
         found = read_final(folder, {"trainable": state.trainable, "stats": state.stats})
-    except UserError:
-        raise UserError(
-            f"{folder}, the weights of the clone's parent, cannot be read; delete the clone's folder, clone again"
-        ) from None
+    except UserError as error:
+        raise UserError(f"the weights of the clone's parent: {error}; where they are gone, clone again") from None
     return state._replace(**found)
 
 

@@ -68,11 +68,78 @@ def test_every_group_of_a_mismatch_is_listed_apart(tmp_path):
         load(BackboneConfig("efficientnet_lite0", str(tmp_path / "w.safetensors")))
     line = str(caught.value)
     assert "\n" not in line
-    assert "missing 15 (_blocks.3._expand_conv.weight, " in line
-    assert "... 11 more)" in line
+    assert "missing 15 (_blocks.3._expand_conv.weight, ...; _blocks.3: 15)" in line
     assert "unexpected 1 (layer1.0.conv1.weight)" in line
     assert "wrong shape 1 (_fc.weight (3, 1280) for (1000, 1280))" in line
     assert "known and unused 46 (" in line
+    assert "_blocks.0: 2, " in line
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, np.ndarray]:
+    """EfficientNet-Lite0 in the names of its package, all ones, with a classifier of three."""
+    network = efficientnet.lite0()
+    params, stats = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), jax.eval_shape(lambda: network.initial(0)))
+    head = {"kernel": np.ones((1280, 3), np.float32), "bias": np.ones(3, np.float32)}
+    return named(network.namings[0], params, stats, head)
+
+
+def refused(tensors: dict[str, np.ndarray]) -> str:
+    with pytest.raises(UserError) as caught:
+        fit(efficientnet.lite0(), tensors, "", "here")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_up_to_eight_names_are_all_there_and_more_by_their_parts(drawn):
+    few = [name for name in drawn if name.startswith(("_bn0", "_bn1"))]
+    assert len(few) == 8
+    line = refused({name: tensor for name, tensor in drawn.items() if name not in few})
+    assert f"missing 8 ({', '.join(few)});" in line
+    line = refused({name: tensor for name, tensor in drawn.items() if name not in {*few, "_conv_stem.weight"}})
+    assert "missing 9 (_conv_stem.weight, ...; _conv_stem: 1, _bn0: 4, _bn1: 4);" in line
+    # Of another size of network it is the shapes that differ, and a foreign network may have any number of parts.
+    wide = {name: np.ones((2, *tensor.shape), np.float32) for name, tensor in drawn.items() if "_blocks" in name}
+    line = refused(drawn | wide | {f"layer{index}.weight": np.ones(1, np.float32) for index in range(40)})
+    assert "wrong shape 235 (_blocks.0._depthwise_conv.weight (2, 32, 1, 3, 3) for (32, 1, 3, 3), ...; _blocks.0: 10, " in line
+    assert "unexpected 40 (layer0.weight, ...; layer0: 1, " in line
+    assert "layer31: 1, ... 8 more)" in line
+
+
+def test_a_classifier_without_its_bias_lacks_that_alone(drawn):
+    line = refused({name: tensor for name, tensor in drawn.items() if name != "_fc.bias"})
+    assert "missing 1 (_fc.bias); unexpected 0; wrong shape 0; " in line
+    line = refused(
+        {name: tensor for name, tensor in drawn.items() if name != "_fc.bias"} | {"_fc.weight": np.ones((3, 7), np.float32)}
+    )
+    assert "wrong shape 1 (_fc.weight (3, 7) for (3, 1280))" in line
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net/backbone."])
+@pytest.mark.parametrize("naming", [0, 1])
+def test_a_file_of_a_wrapper_says_what_it_has_before_every_name(drawn, naming, prefix):
+    network = efficientnet.lite0()
+    weights = fit(network, drawn, "", "here")
+    known = network.namings[naming]
+    tensors = named(known, weights.params, weights.stats, weights.source_head)
+    wrapped = {f"{prefix}{name}": tensor for name, tensor in tensors.items()} | {"loss.weight": np.ones(3, np.float32)}
+    line = refused(wrapped)
+    assert f"does not fit efficientnet_lite0 ({known.name} names): missing 245 (" in line
+    assert line.endswith(f"all of them are there behind '{prefix}': save the inner network, or rename them")
+    # With one of them elsewhere it is not the wrapper alone.
+    first = next(iter(tensors))
+    wrapped[f"other.{first}"] = wrapped.pop(f"{prefix}{first}")
+    assert "are there behind" not in refused(wrapped)
+
+
+def test_a_name_that_ends_alike_is_no_wrapper():
+    network = find("resnet18")
+    params, stats = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), jax.eval_shape(lambda: network.initial(0)))
+    tensors = named(network.namings[0], params, stats, None)
+    del tensors["conv1.weight"]
+    assert "layer1.0.conv1.weight" in tensors
+    with pytest.raises(UserError, match=r"missing 1 \(conv1\.weight\); .*; give a file of this network"):
+        fit(network, tensors, "", "here")
 
 
 def test_not_a_number_is_refused(tmp_path):

@@ -26,7 +26,14 @@ def test_depth_by_number_or_name(text, depth):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("5", "allowed: 0"), ("blok1", "did you mean block1"), ("xyz", "allowed: stem"), ("-1", "allowed: 0")]
+    ("text", "says"),
+    [
+        ("5", "allowed: 0"),
+        ("blok1", "did you mean block1"),
+        ("xyz", "allowed: stem"),
+        ("-1", "allowed: 0"),
+        ("²", "no stage or group is called '²'; allowed: stem"),
+    ],
 )
 def test_a_wrong_depth_says_what_is_allowed(text, says):
     with pytest.raises(UserError, match=says):
@@ -36,7 +43,30 @@ def test_a_wrong_depth_says_what_is_allowed(text, says):
 def test_names_expand_in_order():
     assert expand(["head_conv", "stage1"], STAGES, GROUPS) == ("block1", "block2", "head_conv")
     assert last_stage("stage1", STAGES, GROUPS) == 2
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"called 'nothing'; allowed: stem, .*, stage1"):
         expand(["nothing"], STAGES, GROUPS)
-    with pytest.raises(UserError, match="allowed: stem"):
-        stage_set_plan(STAGES, ["nothing"])
+    with pytest.raises(UserError, match="did you mean stage1"):
+        expand(["stag1"], STAGES, GROUPS)
+
+
+def test_last_is_the_last_stage_in_a_set_too():
+    assert expand(["last"], STAGES, GROUPS) == ("head_conv",)
+    assert expand(["last", "block1"], STAGES, GROUPS) == ("block1", "head_conv")
+    assert stage_set_plan(STAGES, ["last"]).trainable_stages == ("head_conv",)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("blok1", "did you mean block1"), ("nothing", "allowed: stem, block1, block2, head_conv$")]
+)
+def test_a_set_names_the_stage_that_was_meant(name, says):
+    with pytest.raises(UserError, match=says):
+        stage_set_plan(STAGES, ["stem", name])
+
+
+@pytest.mark.parametrize(
+    "make", [lambda leaves: prefix_plan(STAGES, 1, leaves), lambda leaves: stage_set_plan(STAGES, ["stem"], leaves)]
+)
+def test_leaves_that_no_plan_knows_are_refused(make):
+    assert [make(leaves).leaves for leaves in ("all", "norm", "bias")] == ["all", "norm", "bias"]
+    with pytest.raises(UserError, match="leaves: got 'biases', allowed: all, norm, bias"):
+        make("biases")

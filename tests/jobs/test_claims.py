@@ -12,7 +12,7 @@ from fteng.errors import UserError
 from fteng.jobs import claims
 from fteng.jobs.__main__ import main
 from fteng.jobs.claims import history, pull, read_plan, record_death, retry, turns, units_of, write_plan
-from fteng.jobs.files import JobFiles, check_file_system, is_held, take
+from fteng.jobs.files import JobFiles, check_file_system
 from fteng.paths import StudyPaths
 from fteng.trials import TrialWork
 from tests.study_runs import ROOT
@@ -238,17 +238,6 @@ def test_a_folder_without_locks_or_renames_is_one_line(files, monkeypatch):
     def no_locks(*_):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("fteng.jobs.files.fcntl.flock", no_locks)
-    with pytest.raises(UserError, match=r"has no file locks .*choose a --workdir"):
+    monkeypatch.setattr("fteng.locks.fcntl.flock", no_locks)
+    with pytest.raises(UserError, match=r"has no file locks .*with --workdir"):
         check_file_system(files)
-
-
-def test_a_lock_is_seen_from_outside(tmp_path):
-    lock = tmp_path / "lock"
-    assert not is_held(lock)
-    handle = take(lock)
-    assert handle is not None
-    assert is_held(lock)
-    assert take(lock) is None
-    os.close(handle)
-    assert not is_held(lock)

@@ -10,7 +10,8 @@ import pytest
 from fteng import paths
 from fteng.config import Config, LaunchConfig, to_dict
 from fteng.jobs.claims import history, pull, write_plan
-from fteng.jobs.files import JobFiles, take
+from fteng.jobs.files import JobFiles
+from fteng.locks import take
 from fteng.paths import StudyPaths
 from fteng.process import STOPPED
 from fteng.trials import TrialWork
@@ -87,6 +88,39 @@ def test_whatever_ends_the_launcher_ends_its_workers(files, monkeypatch):
     with pytest.raises(RuntimeError, match="boom"):
         local.Local(files.root.parent, fails, 60).run(1, [], lambda: True)
     assert [process.returncode for process in started] == [-signal.SIGTERM]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_worker_that_does_not_leave_is_killed_in_the_end_or_at_a_second_ctrl_c(files, monkeypatch, again):
+    started: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(local, "_GRACE", 0.0)
+
+    class Waited(subprocess.Popen[bytes]):
+        def wait(self, timeout=None):
+            # Where the second Ctrl-C meets the launcher.
+            if again and timeout is not None:
+                raise KeyboardInterrupt
+            return super().wait(timeout)
+
+    def stubborn(*_):
+        process = Waited(["sh", "-c", "trap '' TERM; echo; exec sleep 30"], stdout=subprocess.PIPE)
+        started.append(process)
+        assert process.stdout is not None
+        # From here on it hears nothing.
+        process.stdout.readline()
+        process.stdout.close()
+        return process
+
+    def ctrl_c():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local.Local, "_start", stubborn)
+    began = time.monotonic()
+    with pytest.raises(local.Ended, match=r"killed before they had saved: .*-0; the same command goes on") as ended:
+        local.Local(files.root.parent, ctrl_c, 60.0 if again else 0.3).run(1, [], lambda: True)
+    assert ended.value.status == STOPPED
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
+    assert time.monotonic() - began < 10
 
 
 def test_a_worker_of_ours_that_is_stopped_as_a_whole_is_killed(files, monkeypatch):

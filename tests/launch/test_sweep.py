@@ -15,7 +15,8 @@ from fteng import paths
 from fteng.config import Config, LaunchConfig, SweepConfig, to_dict
 from fteng.errors import UserError
 from fteng.jobs.claims import pull, write_plan
-from fteng.jobs.files import JobFiles, take
+from fteng.jobs.files import JobFiles
+from fteng.locks import take
 from fteng.paths import StudyPaths
 from fteng.summary import records
 from fteng.trials import TrialWork

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from fteng.report import similarity, view, words
 from fteng.similarity.assess import assess
 from fteng.similarity.grade import Measurement, grade
-from tests.similarity.test_assess import NOTHING, fit, moments, study
+from tests.similarity.test_assess import NOTHING, fit_to, moments, study
 
 BOX = "{% macro box(label) %}<div>{{ caller() }}</div>{% endmacro %}{% include 'similarity.html' %}"
 
@@ -17,7 +17,7 @@ BOX = "{% macro box(label) %}<div>{{ caller() }}</div>{% endmacro %}{% include '
 def summary(source=None, measured=True, **changed):
     one = study(**changed)
     logits = 5 * np.eye(12)[one.rows.labels]
-    found = assess(one, moments(one.taps, shift=2.0) if source is None else source, logits, [1.0, 2.0, 3.0], fit)
+    found = assess(one, moments(one.taps, shift=2.0) if source is None else source, logits, [1.0, 2.0, 3.0], fit_to(one.rows))
     rows = [
         Measurement("c", depth, depth < 3, f"depth {depth} <b>", 0.5 + 0.1 * depth, 0.5, np.full(50, 0.5 + 0.1 * depth), 5.0)
         for depth in range(4)

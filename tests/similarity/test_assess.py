@@ -1,11 +1,11 @@
 """The whole record, on data that are as they should be and on data that are not."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from fteng.results import Predictions
 from fteng.similarity.against_source import SourceMoments
 from fteng.similarity.assess import Study, assess
 from fteng.similarity.learning import Rows
@@ -13,10 +13,16 @@ from fteng.similarity.learning import Rows
 STAGES = ("a", "b", "c")
 
 
-def fit(features, labels):
+def fit_to(rows):
     """Nearest mean as a linear classifier: enough to see that a curve is drawn."""
-    means = np.stack([features[labels == label].mean(axis=0) for label in range(labels.max() + 1)])
-    return SimpleNamespace(kernels=means.T[None], biases=-(means**2).sum(axis=1)[None] / 2)
+
+    def fit(features, train):
+        means = np.stack([features[train[rows.labels[train] == label]].mean(axis=0) for label in range(rows.labels.max() + 1)])
+        logits = features @ means.T - (means**2).sum(axis=1) / 2
+        columns = (rows.ids, rows.groups, rows.labels, logits)
+        return {split: Predictions(*(column[rows.splits[split]] for column in columns)) for split in ("val", "test")}
+
+    return fit
 
 
 def study(n=240, classes=3, channels=(4, 6, 300), metric="balanced_accuracy", break_it=lambda taps: taps):
@@ -60,7 +66,7 @@ def every_number(value, path=""):
 
 def test_a_whole_record_is_json_without_nan():
     one = study()
-    found = assess(one, moments(one.taps, shift=2.0), 5 * np.eye(7)[one.rows.labels], [3.0, 2.0, np.nan], fit)
+    found = assess(one, moments(one.taps, shift=2.0), 5 * np.eye(7)[one.rows.labels], [3.0, 2.0, np.nan], fit_to(one.rows))
     json.dumps(found, allow_nan=False)
     every_number(found)
     assert found["profile"]["first_noticeable"] == "a"
@@ -79,7 +85,7 @@ def test_a_whole_record_is_json_without_nan():
 
 def test_no_shift_is_not_noticed():
     one = study()
-    found = assess(one, moments(one.taps), None, None, fit)
+    found = assess(one, moments(one.taps), None, None, fit_to(one.rows))
     assert found["profile"]["first_noticeable"] is None
     assert found["profile"]["reason"] == ""
 
@@ -109,7 +115,7 @@ def _identical(taps):
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "auc", "log_loss"])
 def test_hostile_stages_give_numbers_or_reasons(break_it, metric):
     one = study(metric=metric, classes=2 if metric == "auc" else 3, break_it=break_it)
-    found = assess(one, NOTHING, None, None, fit)
+    found = assess(one, NOTHING, None, None, fit_to(one.rows))
     json.dumps(found, allow_nan=False)
     every_number(found)
     assert found["profile"]["reason"]
@@ -118,7 +124,7 @@ def test_hostile_stages_give_numbers_or_reasons(break_it, metric):
 @pytest.mark.parametrize(("n", "classes"), [(24, 3), (20, 10), (12, 6)])
 def test_few_images_and_about_one_a_class_give_numbers_or_reasons(n, classes):
     one = study(n=n, classes=classes)
-    found = assess(one, moments(one.taps, parts=2), None, None, fit)
+    found = assess(one, moments(one.taps, parts=2), None, None, fit_to(one.rows))
     json.dumps(found, allow_nan=False)
     every_number(found)
     assert "6 parts" in found["profile"]["reason"]

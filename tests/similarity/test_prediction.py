@@ -106,16 +106,17 @@ def test_constant_stages_have_no_prediction_and_all_constant_says_so():
 
 
 @pytest.mark.parametrize(
-    ("images", "shift", "useful", "cell", "plan"),
+    ("images", "shift", "useful", "declared", "cell", "plan"),
     [
-        (20, 0.1, None, "little and similar", ("d", 4, False)),
-        (20, 0.9, 1.0, "little and different", ("b", 2, False)),
-        (500, 0.1, None, "much and similar", ("d", 0, True)),
-        (500, None, 0.1, "much and different", ("d", 0, True)),
-        (99, None, 0.6, "little and similar", ("d", 4, False)),
-        (99, None, None, "little and different", ("b", 2, False)),
+        (20, 0.1, None, "different", "little and similar", ("d", 4, False)),
+        (20, 0.9, 1.0, "", "little and different", ("b", 2, False)),
+        (500, 0.1, None, "", "much and similar", ("d", 0, True)),
+        (500, None, 0.1, "", "much and different", ("d", 0, True)),
+        (99, None, 0.6, "", "little and similar", ("d", 4, False)),
+        (99, None, None, "", "little and different", ("b", 2, False)),
+        (99, None, None, "similar", "little and similar", ("d", 4, False)),
     ],
 )
-def test_the_folklore_has_four_cells(images, shift, useful, cell, plan):
-    told = folklore(STAGES, images, shift, useful)
+def test_the_folklore_has_four_cells(images, shift, useful, declared, cell, plan):
+    told = folklore(STAGES, images, shift, useful, declared)
     assert (told.cell, tuple(told.plan)) == (cell, plan)

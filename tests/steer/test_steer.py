@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from fteng import steer
+from fteng.errors import UserError
 from fteng.paths import StudyPaths, read_json
 from fteng.results import read_predictions
-from fteng.steer.__main__ import main
+from fteng.steer.__main__ import _more, _specs, main
 from tests.study_runs import TINY, run
 
 
@@ -55,13 +56,27 @@ def test_a_clone_has_its_parents_weights_and_name(study, capsys):
     assert "has no weights of its own yet" in capsys.readouterr().err
 
 
+def test_of_two_clones_at_once_the_second_is_one_line(study):
+    like = next(spec for spec in _specs(study) if spec.id.startswith("depth16"))
+    _more(study, like, {"learning_rate": 1e-4}, clone=True)
+    # The second has chosen `like` before the first was written.
+    with pytest.raises(UserError, match="is planned already"):
+        _more(study, like, {"learning_rate": 1e-4}, clone=True)
+    assert len(steer.read(study).added) == 1
+    # A kill between the weights and what is asked for leaves the weights.
+    steer.file_of(study).unlink()
+    _more(study, like, {"learning_rate": 1e-4}, clone=True)
+    assert len(steer.read(study).added) == 1
+    assert not list(study.trials.glob(".clone-*"))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["stop", "depth16"], "has ended already"),
         (["stop"], "which trial?"),
-        (["stop", "nosuch"], "'nosuch' is no trial of this study: depth18-"),
-        (["stop", "depth1"], "'depth1' fits several trials: depth18-"),
+        (["stop", "nosuch"], "'nosuch' is no trial of this study; allowed: one of depth18-"),
+        (["stop", "depth1"], "'depth1' fits several trials; allowed: one of depth18-"),
         (["stop", "depth16", "--seed=1"], "--seed is for add and clone"),
         (["add", "depth16"], "is planned already"),
         (["add", "depth16", "--freeze_depth=99"], "got 99, allowed: 0"),

@@ -73,7 +73,8 @@ class Lab(NamedTuple):
         start = self.start if head is None else self.start._replace(heads={spec.plan.tap: head})
         key = program.entry, len(spec.plan.stages)
         forward = self.forwards.setdefault(key, make_forward(self.backbone, *key))
-        return begin(bench or self.bench, start, spec, program, forward, where, Expected(1.0, 0.0))
+        expected = Expected(1.0, 0.0)
+        return begin(bench or self.bench, start, spec, program=program, forward=forward, where=where, expected=expected)
 
     def run(self, spec, program, where, *, bench=None, head=None, on_step=lambda _: None, first=True):
         """A trial alone. on_step: told the number of each step."""

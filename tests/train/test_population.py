@@ -98,3 +98,13 @@ def test_plans_of_one_boundary_share_their_batches(lab, tmp_path):
             together(lab, members)
     for plan in plans:
         assert outcome(TrialPaths(tmp_path / "alone" / plan.leaves)) == outcome(TrialPaths(tmp_path / "together" / plan.leaves))
+
+
+def test_a_batch_that_is_not_on_the_device_is_refused(lab, deep_plan, deep_program, tmp_path):
+    member, inputs = lab.begin(lab.spec(deep_plan), deep_program, TrialPaths(tmp_path)), lab.recomputed(deep_program.entry)
+
+    def on_host(plan, seed):
+        return (np.asarray(x) for x in inputs.train(plan, seed))
+
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        advance(lab.bench, [member], inputs._replace(train=on_host), 1, lambda _: None)
