@@ -32,8 +32,6 @@ _FLAGS = (
     "--config.sweep.freeze_depths=16,17,all",
     "--config.sweep.seeds=0",
 )
-# The longest time between two kills, in undisturbed studies: a start takes a good part of one, and what it leaves must add up.
-_SHARE = 0.6
 # Kills without a study's end: something is stuck.
 _LIMIT = 60
 
@@ -74,7 +72,7 @@ def _to_its_end(workdir: Path, rng: random.Random, seconds: float, kills: dict[s
                 launcher = subprocess.Popen([sys.executable, "-m", "launch.sweep", *flags], stdout=log, stderr=log)
         try:
             spent = sum(kills.values()) >= wanted
-            launcher.wait(timeout=None if spent else rng.uniform(0.2, _SHARE * seconds))
+            launcher.wait(timeout=None if spent else rng.uniform(0.2, seconds))
         except subprocess.TimeoutExpired:
             mine += 1
             if mine > _LIMIT:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from fteng import paths, steer
 from fteng.errors import UserError
 from fteng.paths import StudyPaths, TrialPaths
+from fteng.race.record import read_race
 
 _HELP = """\
 Tell a study's trials to a tracking tool: loss and validation scores of every epoch, test scores at the end. The study may still be
@@ -91,7 +92,9 @@ def tell_study(workdir: Path, out: Path, tell: Tell) -> tuple[int, int]:
     record = paths.read_record(
         study.study, "trials", "config", mend="put it back, or run the study's command again in an empty folder"
     )
-    never = {*steer.read(study).stopped, *_done_without(study, record)}
+    race = read_race(study, record)
+    # Of a race that is over, those without a result never get one.
+    never = {*steer.read(study).stopped, *(race["trials"] if race and race["over"] else ())}
     for row in record["trials"]:
         trial = study.trial(row["id"])
         # Before the lines: a trial that ends in between is told whole at the next look.
@@ -99,16 +102,6 @@ def tell_study(workdir: Path, out: Path, tell: Tell) -> tuple[int, int]:
         running += not (ended or row["id"] in never)
         told += _tell_trial(trial, News(out / row["id"], row, workdir.resolve().name, (), ended), tell)
     return told, running
-
-
-def _done_without(study: StudyPaths, record: Mapping[str, Any]) -> Sequence[str]:
-    """The trials of a race that is over; those of them without a result never get one. None where it was of other trials."""
-    if record["config"]["sweep"]["search"] != "race" or not study.race.exists():
-        return ()
-    race = paths.read_record(study.race, "over", "trials", mend="delete it and run the study's command again")
-    # What was added by hand took no part.
-    raced = [row["id"] for row in record["trials"] if row["id"] not in record.get("added", [])]
-    return raced if race["over"] and race["trials"] == raced else ()
 
 
 def _tell_trial(trial: TrialPaths, news: News, tell: Tell) -> int:

@@ -1,11 +1,9 @@
 """A whole study, in the order of its life: weights, data, probes, trials, report. What is finished on disk is not done again."""
 
-import dataclasses
 import shutil
 import tempfile
 import time
-import zlib
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -14,19 +12,18 @@ from typing import Any
 import numpy as np
 
 from fteng import distributed, paths, record, steer
-from fteng.analysis.bootstrap import group_weights
-from fteng.analysis.recommend import Candidate
 from fteng.backbones.flops import StageFlops
 from fteng.config import Config
 from fteng.data.prepare import Dataset
 from fteng.errors import UserError
 from fteng.ground import Ground, flops_of, lay_ground
 from fteng.mesh import make_mesh
-from fteng.paths import StudyPaths, TrialPaths
+from fteng.paths import StudyPaths
+from fteng.pending import added_trials, in_parts, pending_trials, widened
 from fteng.progress import Reporter
-from fteng.race.decide import Judge, deciding_metric
-from fteng.race.run import Field, is_over, make_field, run_race
-from fteng.results import read_predictions, write_images
+from fteng.race.field import lay_field as lay_race
+from fteng.race.run import run_race
+from fteng.results import write_images
 from fteng.survey import survey
 from fteng.sweep.cost import plan_work
 from fteng.sweep.foresee import foresee
@@ -45,9 +42,9 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
     """Everything but the report. Raises UserError on what a user can mend, train.trial.Interrupted when asked to stop."""
     clock = _Clock()
     ground = _lay(config, study, command, reporter, clock)
-    pending = _pending(ground, study, reporter)
+    pending = pending_trials(ground, study, reporter)
     probed = distributed.agree((study.probes / "result.json").exists())
-    if probed and not pending and not _added(ground, study, reporter)[1]:
+    if probed and not pending and not added_trials(ground, study, reporter)[1]:
         _forget_prefix(study)
         return
     _say_left_out(ground.dataset, reporter)
@@ -63,7 +60,7 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
         if pending:
             _run_trials(ground, study, feed, flops, pending, reporter, should_stop, clock, kept)
         # What was asked for beside the config, also meanwhile.
-        while (found := _added(ground, study, reporter))[1]:
+        while (found := added_trials(ground, study, reporter))[1]:
             wider, wanted = found
             if distributed.is_main():
                 _write_study(ground, wider, study, command)
@@ -83,7 +80,7 @@ def run_survey(
     Raises what `run` raises.
     """
     clock = _Clock()
-    ground = _in_parts(_lay(config, study, command, reporter, clock), study)
+    ground = in_parts(_lay(config, study, command, reporter, clock), study)
     _say_left_out(ground.dataset, reporter)
     feed, flops = lay_feed(ground), flops_of(ground, ground.specs)
     if not distributed.agree((study.probes / "result.json").exists()):
@@ -105,14 +102,14 @@ def make_parts(
 
     Both raise what `run` raises.
     """
-    ground = _in_parts(lay_ground(config, reporter), study)
+    ground = in_parts(lay_ground(config, reporter), study)
     record.check_study(study, ground.config, _described(ground))
     feed, flops = lay_feed(ground), flops_of(ground, ground.specs)
 
     def run_part(trials: Sequence[str]) -> None:
         clock, wanted = _Clock(), set(trials)
         kept: list[dict[str, Any]] = []
-        pending = [spec for spec in _pending(ground, study, reporter, wanted) if spec.id in wanted]
+        pending = [spec for spec in pending_trials(ground, study, reporter, wanted) if spec.id in wanted]
         try:
             if pending:
                 _run_trials(ground, study, feed, flops, pending, reporter, should_stop, clock, kept)
@@ -140,7 +137,7 @@ def _lay(config: Config, study: StudyPaths, command: str, reporter: Reporter, cl
     """The ground, and the first files."""
     with clock.phase("data"), distributed.main_first():
         ground = lay_ground(config, reporter)
-    wider = _widened(ground, study)
+    wider = widened(ground, study)
     if distributed.is_main():
         _write_study(ground, wider, study, command)
         _write_images(ground.dataset, study)
@@ -176,75 +173,6 @@ def _write_study(ground: Ground, wider: Ground, study: StudyPaths, command: str)
     asked = {spec.id for spec in ground.specs}
     described = _described(wider) | {"added": [spec.id for spec in wider.specs if spec.id not in asked]}
     record.write_study(study, ground.config, described, command)
-
-
-def _widened(ground: Ground, study: StudyPaths) -> Ground:
-    """With the trials that were asked for beside the config. No race: those it has decided on would not be the same."""
-    asked = steer.Steering(*distributed.agree(steer.read(study) if distributed.is_main() else None))
-    sweep = dataclasses.replace(ground.config.sweep, search="exhaustive")
-    specs = (*ground.specs, *steer.added(ground.specs, asked))
-    return ground._replace(config=dataclasses.replace(ground.config, sweep=sweep), specs=specs)
-
-
-def _in_parts(ground: Ground, study: StudyPaths) -> Ground:
-    """A race is one part; what is added to it waits for python -m fteng.main."""
-    return ground if ground.config.sweep.search == "race" else _widened(ground, study)
-
-
-def _added(ground: Ground, study: StudyPaths, reporter: Reporter) -> tuple[Ground, list[TrialSpec]]:
-    """(`_widened`, those of its trials that were asked for and are yet to run)."""
-    wider = _widened(ground, study)
-    mine = {spec.id for spec in wider.specs} - {spec.id for spec in ground.specs}
-    if ground.config.sweep.search != "race":
-        # Also those that were stopped, and are to go on.
-        mine |= {spec.id for spec in ground.specs}
-    return wider, _pending(wider, study, reporter, mine)
-
-
-def _pending(ground: Ground, study: StudyPaths, reporter: Reporter, among: Container[str] | None = None) -> list[TrialSpec]:
-    """`_unfinished`, as the first process finds it."""
-    found = [spec.id for spec in _unfinished(ground, study, reporter, among)] if distributed.is_main() else []
-    wanted = set(distributed.agree(found))
-    return [spec for spec in ground.specs if spec.id in wanted]
-
-
-def _unfinished(ground: Ground, study: StudyPaths, reporter: Reporter, among: Container[str] | None = None) -> list[TrialSpec]:
-    """Trials that may have to run: those without a result, or stopped by a race that is not over, or is asked for no more.
-
-    A result that cannot be read is set aside. among: the ids to look at, where others are not ours to touch.
-    """
-    racing = ground.config.sweep.search == "race"
-    if racing and is_over(study, ground.specs, _settings(ground)):
-        return []
-    pending, stopped = [], steer.read(study).stopped
-    for spec in ground.specs:
-        if among is not None and spec.id not in among:
-            continue
-        where = study.trial(spec.id)
-        result = _result(where, reporter)
-        if result is None or result["status"] == "stopped":
-            if spec.id not in stopped:
-                pending.append(spec)
-        elif where.running.exists():
-            # A kill after the result and before the clean-up leaves these behind.
-            shutil.rmtree(where.running)
-    # Which of them a race asks for, it finds out itself.
-    return list(ground.specs) if racing else pending
-
-
-def _result(where: TrialPaths, reporter: Reporter) -> dict[str, Any] | None:
-    """A trial's result if there is one; a damaged one is kept under another name, and the trial counts as not run."""
-    if not where.result.exists():
-        return None
-    try:
-        result = paths.read_json(where.result)
-        result["status"]
-    except (UserError, KeyError, TypeError):
-        aside = where.result.with_suffix(".damaged")
-        where.result.replace(aside)
-        reporter.say(f"{where.result} is damaged (now {aside.name}); its trial is run again")
-        return None
-    return result
 
 
 def _write_images(dataset: Dataset, study: StudyPaths) -> None:
@@ -305,7 +233,7 @@ def _run_trials(
         kept += found
     if ground.config.sweep.search == "race":
         with clock.phase("trials"):
-            run_race(track, _field(ground, study), study.race)
+            run_race(track, lay_race(ground.specs, ground.config, len(ground.dataset.classes), study), study.race)
     else:
         with clock.phase("compile"):
             compile_at_once(track, pending)
@@ -327,26 +255,6 @@ def make_site(ground: Ground, study: StudyPaths, feed: Feed, reporter: Reporter,
     beat = partial(reporter.advance, 0.0)
     bench = Bench(ground.dataset, recipe, should_stop, _compilations(), provenance, reporter.say, feed.mesh, halted, beat)
     return Site(ground.config, ground.backbone, ground.weights, ground.dataset, feed, study, reporter, bench)
-
-
-def _field(ground: Ground, study: StudyPaths) -> Field:
-    """All that races, with the probes, which stand already."""
-    judge = ground.config.judge
-    probes = []
-    for row in paths.read_json(study.probes / "result.json")["probes"]:
-        answers = read_predictions(study.probes / f"{row['tap']}.parquet")["val"]
-        name, cost = f"linear classifier on {row['tap']}", row["cost"]["flops_per_example"]
-        probes.append(Candidate(name, row["tap"], row["stage_index"] + 1, 0, cost, [answers], []))
-    weights = group_weights(probes[0].val[0].groups, judge.resamples, zlib.crc32(b"val"))
-    settings = _settings(ground)
-    return make_field(ground.specs, probes, Judge(settings["metric"], judge.margin, judge.confidence, weights), settings)
-
-
-def _settings(ground: Ground) -> dict[str, Any]:
-    """How the race judges, as race.json keeps it."""
-    judge = ground.config.judge
-    metric = deciding_metric(judge.metric, len(ground.dataset.classes))
-    return {"metric": metric, "margin": judge.margin, "confidence": judge.confidence, "resamples": judge.resamples}
 
 
 class _Clock:

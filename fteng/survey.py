@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fteng import paths
+from fteng.analysis.metrics import deciding_metric
 from fteng.ground import Ground
 from fteng.paths import StudyPaths
 from fteng.probe import probe
@@ -14,7 +15,6 @@ from fteng.probe.features import Features, extract
 from fteng.probe.gradient import gradient_to_weight
 from fteng.probe.profile import profile
 from fteng.progress import Reporter
-from fteng.race.decide import deciding_metric
 from fteng.results import Predictions, write_predictions
 from fteng.similarity.against_source import SourceMoments
 from fteng.similarity.assess import Study, assess

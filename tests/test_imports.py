@@ -20,7 +20,7 @@ ORDER = [
     {"programs", "starts", "library"},
     {"model", "sweep"},
     {"predict", "race", "ground", "explain"},
-    {"survey"},
+    {"survey", "pending"},
     {"export", "events", "study", "summary", "report", "challenge"},
     {"bill", "page"},
     {"jobs"},
@@ -68,7 +68,16 @@ def test_launch_knows_no_networks():
 NO_JAX = (
     *("fteng", "fteng.config", "fteng.paths", "fteng.results", "fteng.progress", "fteng.record", "fteng.trials"),
     *("fteng.freeze.plan", "fteng.steer.__main__", "fteng.distributed", "fteng.main", "fteng.jobs.claims", "fteng.jobs.__main__"),
-    *("launch.sweep", "fteng.race.decide", "fteng.similarity", "fteng.similarity.assess", "fteng.summary", "fteng.report"),
+    *(
+        "launch.sweep",
+        "fteng.race.decide",
+        "fteng.race.field",
+        "fteng.race.record",
+        "fteng.similarity",
+        "fteng.similarity.assess",
+        "fteng.summary",
+        "fteng.report",
+    ),
     *("fteng.named", "fteng.challenge", "fteng.events", "fteng.export", "fteng.export.card"),
     *("fteng.predict.wanted", "fteng.predict.reading", "fteng.predict.output"),
 )

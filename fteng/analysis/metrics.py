@@ -248,3 +248,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("partial_auc", "partial ROC-AUC above 80 % sensitivity", True, _only_binary(_partial_auc), True, True),
     ]
 }
+
+
+def deciding_metric(asked: str, classes: int) -> str:
+    """The metric of `judge.metric`: what was asked for; `auto` is auc for two classes, else balanced_accuracy."""
+    return asked if asked != "auto" else "auc" if classes == 2 else "balanced_accuracy"

@@ -45,11 +45,6 @@ class Verdict(NamedTuple):
     why: str
 
 
-def deciding_metric(asked: str, classes: int) -> str:
-    """The metric of `judge.metric`: what was asked for; `auto` is auc for two classes, else balanced_accuracy."""
-    return asked if asked != "auto" else "auc" if classes == 2 else "balanced_accuracy"
-
-
 def rungs(epochs: int) -> tuple[int, ...]:
     """Epochs after which rates are compared; the last is the end."""
     return tuple(sorted({-(-epochs // _ETA**2), -(-epochs // _ETA), epochs}))

@@ -11,11 +11,11 @@ import numpy as np
 
 from fteng import paths, steer
 from fteng.analysis.bootstrap import group_weights
-from fteng.analysis.metrics import METRICS, evaluate
+from fteng.analysis.metrics import METRICS, deciding_metric, evaluate
 from fteng.config import from_dict
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
-from fteng.race.decide import deciding_metric
+from fteng.race.record import read_race
 from fteng.results import Predictions, read_predictions
 from fteng.summary.audit import of_costs, of_probes, of_splits, of_trials, of_versions
 from fteng.summary.chosen import calibration, final, pairs, recommendation, subgroups
@@ -40,7 +40,7 @@ def collect(workdir: Path) -> dict[str, Any]:
         for row in record["trials"]
         if study.trial(row["id"]).result.exists()
     }
-    race, stopped = _race(study, record), steer.read(study).stopped
+    race, stopped = read_race(study, record), steer.read(study).stopped
     # A new mapping: the config in the summary stays as it was run, which `current` compares.
     metric = deciding_metric(record["config"]["judge"]["metric"], len(record["dataset"]["classes"]))
     judge_config = record["config"]["judge"] | {"metric": metric}
@@ -170,16 +170,6 @@ def _trial(
         why = f"{steer.BY_USER} before it began" if stopped else "" if race is None else _not_run(planned["id"], race)
         return {**planned, "status": "not run" if why else "waiting", "note": why, "val": {}, "test": {}, "cost": None}
     return {name: result[name] for name in (*planned, "status", "note", "val", "test", "cost")}
-
-
-def _race(study: StudyPaths, record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record of the race over these very trials, if it is one; of fewer trials it says nothing of the others. Those that were
-    added by hand took no part."""
-    if record["config"]["sweep"]["search"] != "race" or not study.race.exists():
-        return None
-    race = paths.read_record(study.race, "over", "trials", "decisions", mend="delete it and run the study's command again")
-    added = record.get("added", [])
-    return race if race["trials"] == [row["id"] for row in record["trials"] if row["id"] not in added] else None
 
 
 def _not_run(trial: str, race: Mapping[str, Any]) -> str:

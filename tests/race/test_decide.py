@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fteng.analysis.bootstrap import group_weights
+from fteng.analysis.metrics import deciding_metric
 from fteng.race import decide
 from fteng.race.decide import Judge, Standing
 from fteng.results import Predictions
@@ -124,6 +125,6 @@ def test_nothing_to_win_near_the_top():
 
 
 def test_the_metric_that_decides():
-    assert decide.deciding_metric("auto", 2) == "auc"
-    assert decide.deciding_metric("auto", 3) == "balanced_accuracy"
-    assert decide.deciding_metric("log_loss", 2) == "log_loss"
+    assert deciding_metric("auto", 2) == "auc"
+    assert deciding_metric("auto", 3) == "balanced_accuracy"
+    assert deciding_metric("log_loss", 2) == "log_loss"

@@ -1,0 +1,67 @@
+"""Who races: ways of training, from the cheapest on, and the probes, which stand already. Imports no jax."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from fteng import paths
+from fteng.analysis.bootstrap import group_weights
+from fteng.analysis.metrics import deciding_metric
+from fteng.analysis.recommend import Candidate
+from fteng.config import Config
+from fteng.freeze.plan import FreezePlan, describe
+from fteng.paths import StudyPaths
+from fteng.race.decide import Judge, Standing
+from fteng.results import read_predictions
+from fteng.trials import TrialSpec, Variant
+
+Way = tuple[FreezePlan, Variant]
+
+
+class Field(NamedTuple):
+    """Who races. ways: from the cheapest on, each with its trials by rate and seed; probes: what stands already, as candidates;
+    judge: how; settings: the same in words, for the record."""
+
+    ways: Mapping[Way, Mapping[tuple[float, int], TrialSpec]]
+    probes: Sequence[Candidate]
+    judge: Judge
+    settings: Mapping[str, Any]
+
+    @property
+    def standings(self) -> list[Standing]:
+        """Of the probes."""
+        return [Standing(probe.name, (), probe.val[0], False) for probe in self.probes]
+
+
+def make_field(specs: Sequence[TrialSpec], probes: Sequence[Candidate], judge: Judge, settings: Mapping[str, Any]) -> Field:
+    """All that races."""
+    ways: dict[Way, dict[tuple[float, int], TrialSpec]] = {}
+    for spec in specs:
+        ways.setdefault((spec.plan, spec.variant), {})[spec.learning_rate, spec.seed] = spec
+    return Field(ways, probes, judge, settings)
+
+
+def way_name(way: Way) -> str:
+    """In the words of the report."""
+    plan, variant = way
+    text = describe(plan.tap, plan.freeze_depth, plan.trainable_stages, plan.leaves)
+    return ", ".join(part for part in (text, variant.label) if part)
+
+
+def lay_field(specs: Sequence[TrialSpec], config: Config, classes: int, study: StudyPaths) -> Field:
+    """All that races, with the probes, which stand already. classes: how many."""
+    judge, settings = config.judge, race_settings(config, classes)
+    probes = []
+    for row in paths.read_json(study.probes / "result.json")["probes"]:
+        answers = read_predictions(study.probes / f"{row['tap']}.parquet")["val"]
+        name, cost = f"linear classifier on {row['tap']}", row["cost"]["flops_per_example"]
+        probes.append(Candidate(name, row["tap"], row["stage_index"] + 1, 0, cost, [answers], []))
+    weights = group_weights(probes[0].val[0].groups, judge.resamples, zlib.crc32(b"val"))
+    return make_field(specs, probes, Judge(settings["metric"], judge.margin, judge.confidence, weights), settings)
+
+
+def race_settings(config: Config, classes: int) -> dict[str, Any]:
+    """How the race judges, as race.json keeps it."""
+    judge = config.judge
+    metric = deciding_metric(judge.metric, classes)
+    return {"metric": metric, "margin": judge.margin, "confidence": judge.confidence, "resamples": judge.resamples}

@@ -1,0 +1,136 @@
+"""The rates of one way of training, side by side from rung to rung; and what stands on disk of its trials."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fteng import paths
+from fteng.distributed import agree, is_main, wait
+from fteng.programs import Shape
+from fteng.race import decide
+from fteng.results import Predictions, read_predictions, write_predictions
+from fteng.sweep.run import close_trial, fresh_shapes, meter, open_trial
+from fteng.sweep.track import Track, inputs_of
+from fteng.train.population import advance, judge
+from fteng.train.trial import Running, steps_per_epoch, total_steps
+from fteng.trials import TrialSpec
+
+
+class Heat:
+    """The rates of one way, side by side; opened when they first train in this process. ended: rates that ended before there was a
+    race, and have no answers at its rungs."""
+
+    def __init__(self, track: Track, arms: Mapping[float, TrialSpec]) -> None:
+        self._track, self._arms = track, arms
+        self._open: dict[float, Running] = {}
+        self._fresh: set[Shape] = set()
+        self._per_epoch = steps_per_epoch(len(track.site.dataset.splits["train"]), track.site.config.train.batch_size)
+        marks = decide.rungs(track.site.config.train.epochs)[:-1]
+        self.ended = as_main_finds(
+            lambda: [
+                rate
+                for rate, spec in arms.items()
+                if status_of(track, spec) == "done" and not all(self._rung(rate, epoch).exists() for epoch in marks)
+            ]
+        )
+        self._alive = [rate for rate in arms if rate not in self.ended]
+
+    def answers_at(self, epoch: int) -> dict[float, Predictions]:
+        """To val after `epoch`, of every rate that still runs; from disk where they stand there. What diverged before is out."""
+        unfinished = self._among(self._alive, None, "stopped")
+        missing = as_main_finds(lambda: [rate for rate in unfinished if not self._rung(rate, epoch).exists()])
+        if missing:
+            members = self._train(missing, epoch * self._per_epoch)
+            sound = [rate for rate, member in members.items() if member.lost_at is None]
+            inputs = inputs_of(self._track, self._arms[missing[0]])
+            found = judge(self._track.site.bench, [members[rate] for rate in sound], inputs, "val")
+            for rate, answers in zip(sound, found, strict=True) if is_main() else ():
+                paths.write_by(self._rung(rate, epoch), lambda path, answers=answers: write_predictions(path, {"val": answers}))
+            self._close_lost(members)
+        self._alive = as_main_finds(lambda: [rate for rate in self._alive if self._rung(rate, epoch).exists()])
+        return {rate: read_predictions(self._rung(rate, epoch))["val"] for rate in self._alive}
+
+    def admit(self, rate: float) -> None:
+        """A rate that was dropped runs again."""
+        self._alive.append(rate)
+
+    def stop(self, rates: Sequence[float], epoch: int, why: str) -> None:
+        """These train no more."""
+        unwritten = self._among(rates, None)
+        members = self._train(unwritten, epoch * self._per_epoch) if unwritten else {}
+        for rate, member in members.items():
+            close_trial(self._track, member, read_predictions(self._rung(rate, epoch)), self._fresh, why)
+            del self._open[rate]
+        self._alive = [rate for rate in self._alive if rate not in rates]
+
+    def finish(self) -> dict[float, Predictions]:
+        """All that still run go to their end. Returns the answers to val of those that did, audited and sound."""
+        site = self._track.site
+        unwritten = self._among(self._alive, None, "stopped")
+        if unwritten:
+            members = self._train(unwritten, total_steps(site.bench))
+            self._close_lost(members)
+            sound = {rate: member for rate, member in members.items() if member.lost_at is None}
+            inputs = inputs_of(self._track, self._arms[unwritten[0]])
+            answers = {split: judge(site.bench, list(sound.values()), inputs, split) for split in ("val", "test")}
+            for place, member in enumerate(sound.values()):
+                close_trial(self._track, member, {split: found[place] for split, found in answers.items()}, self._fresh)
+        done = self._among([*self._alive, *self.ended], "done")
+        return {rate: final_answers(self._track, self._arms[rate])["val"] for rate in done}
+
+    def _close_lost(self, members: Mapping[float, Running]) -> None:
+        for rate, member in members.items():
+            if member.lost_at is not None:
+                close_trial(self._track, member, {}, self._fresh)
+                del self._open[rate]
+
+    def _train(self, rates: Sequence[float], upto: int) -> dict[float, Running]:
+        for rate in rates:
+            member = self._open.get(rate)
+            if member is not None and member.step <= upto:
+                continue
+            spec = self._arms[rate]
+            self._fresh |= fresh_shapes(self._track, [spec])
+            member = open_trial(self._track, spec, len(rates))
+            if member.step > upto:
+                # A checkpoint of a run that was no race; what it was at the rung nobody has asked.
+                member.checkpoints.close()
+                if is_main():
+                    shutil.rmtree(member.where.running)
+                wait()
+                member = open_trial(self._track, spec, len(rates))
+            self._open[rate] = member
+        members = [self._open[rate] for rate in rates]
+        inputs = inputs_of(self._track, self._arms[rates[0]])
+        advance(self._track.site.bench, members, inputs, upto, meter(self._track, members))
+        return dict(zip(rates, members, strict=True))
+
+    def _among(self, rates: Sequence[float], *wanted: str | None) -> list[float]:
+        """Those whose trials stand so; None: without a result."""
+        found = statuses(self._track, [self._arms[rate] for rate in rates])
+        return [rate for rate, status in zip(rates, found, strict=True) if status in wanted]
+
+    def _rung(self, rate: float, epoch: int) -> Path:
+        return self._track.site.study.trial(self._arms[rate].id).rung(epoch)
+
+
+def status_of(track: Track, spec: TrialSpec) -> str | None:
+    """Of its result; None: there is none."""
+    file = track.site.study.trial(spec.id).result
+    return paths.read_json(file)["status"] if file.exists() else None
+
+
+def statuses(track: Track, specs: Sequence[TrialSpec]) -> list[str | None]:
+    """Of each, as the first process finds it."""
+    return as_main_finds(lambda: [status_of(track, spec) for spec in specs])
+
+
+def as_main_finds(look: Callable[[], list[Any]]) -> list[Any]:
+    """What the first process sees on disk, on all: another one may look before or after it has changed a file."""
+    return agree(look() if is_main() else None)
+
+
+def final_answers(track: Track, spec: TrialSpec) -> dict[str, Predictions]:
+    """By split, of a trial that has ended."""
+    return read_predictions(track.site.study.trial(spec.id).predictions)
