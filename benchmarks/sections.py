@@ -241,8 +241,8 @@ lower bound is all work over all nodes, or the longest unit.""",
     ),
     "advice": Section(
         """What following each advice before a sweep would have lost, and how scores rank depths, over many studies. Regret: points
-of the metric on test behind the best plan that was measured. The form of our advice was chosen while looking at small
-studies of the digits and of textile: only the other families judge it fairly.""",
+of the metric on test behind the best plan that was measured. The form of our advice was chosen while looking at the
+studies of a hundred training images, textile left out: only the others judge it fairly.""",
         (
             Table("Regret of each advice, points", _total("regret"), _TOTALS),
             Table("Kendall's tau of each score with the measured curve", _total("tau"), _TOTALS),

@@ -21,7 +21,7 @@ from fteng.similarity.assess import Study, assess
 from fteng.similarity.learning import Rows
 from fteng.similarity.task import source_answers
 from fteng.train.feed import Feed
-from fteng.train.trial import Interrupted
+from fteng.train.trial import Interrupted, steps_per_epoch
 
 _FEWEST_BATCHES = 8
 
@@ -88,7 +88,8 @@ def _similarity(
     seen = Rows(dataset.labels, dataset.groups, dataset.ids, dataset.splits)
     metric = deciding_metric(ground.config.judge.metric, len(classes))
     pictures = dataset.images if ground.config.judge.pictures else None
-    study = Study(ground.backbone.stages, features.taps, seen, classes, pictures, metric, probes, ground.config.judge.task)
+    steps = ground.config.train.epochs * steps_per_epoch(len(dataset.splits["train"]), ground.config.train.batch_size)
+    study = Study(ground.backbone.stages, features.taps, seen, classes, pictures, metric, probes, steps, ground.config.judge.task)
 
     def fit(values: np.ndarray, train: np.ndarray) -> Mapping[str, Predictions]:
         return probe.fit_probe(values, dataset, train).predictions

@@ -25,7 +25,7 @@ FORMAT = 1
 class Study(NamedTuple):
     """What is assessed. rows: labels, groups, ids and splits; images: (n, h, w, 3) uint8, of which a few are shown small, or
     None: none is; metric: what will decide; probes: as in probes/result.json, of which `tap` and `val` are read; declared: what
-    the user says of the task (judge.task)."""
+    the user says of the task (judge.task); steps: of training, that the recipe makes."""
 
     stages: Sequence[str]
     taps: Sequence[Shaped[np.ndarray, "n _"]]
@@ -34,6 +34,7 @@ class Study(NamedTuple):
     images: Shaped[np.ndarray, "n h w 3"] | None
     metric: str
     probes: Sequence[Mapping[str, Any]]
+    steps: int
     declared: str = ""
 
 
@@ -74,7 +75,7 @@ def assess(
         "learning": _learning(study, fit),
         "task": task | {"declared": study.declared},
         "scores": _scores(study.stages, measured, gradient_to_weight),
-        "advice": {"folklore": folklore.record(told), "ours": _ours(study, measured, few, rarest), "probe": _best_probe(study)},
+        "advice": {"folklore": folklore.record(told), "ours": _ours(study, measured, few), "probe": _best_probe(study)},
         "seconds": time.perf_counter() - began,
     }
 
@@ -133,7 +134,7 @@ def _best_probe(study: Study) -> dict[str, Any] | None:
     return {"tap": best["tap"], "freeze_depth": list(study.stages).index(best["tap"]) + 1, "tuned": False}
 
 
-def _ours(study: Study, measured: Measured, few: Chosen, rarest: int) -> dict[str, Any]:
+def _ours(study: Study, measured: Measured, few: Chosen) -> dict[str, Any]:
     about = {"form": FORM, "evidence": EVIDENCE}
     if not few.folds:
         return about | {"ranking": [], "plan": None, "reason": "cross-validation needs two groups of images"}
@@ -142,7 +143,7 @@ def _ours(study: Study, measured: Measured, few: Chosen, rarest: int) -> dict[st
     validated = {row["tap"]: row["val"].get(metric) for row in study.probes}
     seen = [validated.get(stage) for stage in study.stages]
     try:
-        found = predict(study.stages, measured.grams, few.labels, few.groups, few.folds, metric, rarest, seen)
+        found = predict(study.stages, measured.grams, few.labels, few.groups, few.folds, metric, study.steps, seen)
     except UndefinedError as error:
         return about | {"ranking": [], "plan": None, "reason": str(error)}
     return about | {"ranking": found.ranking, "plan": found.chosen._asdict(), "reason": found.reason}
