@@ -6,8 +6,8 @@ Data sets x sizes x networks (Fashion-MNIST where Debian's package is installed)
 colours inverted and tinted or with their low frequencies taken out (a shift of the input should favour tuning early stages), and
 with classes merged (a shift of the output, the last ones; a permutation of the labels would be undone by the new head). Each is a
 study of its own in a process of its own, in DIR, where finished ones are not run again; the table is made from their summary.json.
-No number of any advice is fitted, but the form of ours was chosen while looking at the studies of a hundred training images, textile
-left out: only the others judge it fairly.
+No number of any advice is fitted, but the form of ours was chosen while looking at the studies of a hundred training images,
+textile left out: only the others judge it fairly.
 Quick: one small study and one step of the ladder, to see that it runs.
 """
 
