@@ -139,8 +139,10 @@ def _check_fit(
     origin: str,
 ) -> None:
     missing = [name for name in slots if name not in tensors]
-    unexpected = [name for name in tensors if name not in naming.slots and name not in naming.unused]
-    unused = [name for name in tensors if name in naming.unused]
+    # Files have them in any order.
+    found = sorted(tensors, key=_in_order)
+    unexpected = [name for name in found if name not in naming.slots and name not in naming.unused]
+    unused = [name for name in found if name in naming.unused]
     wrong: list[str] = []
     infinite: list[str] = []
     for name, slot in slots.items():
@@ -201,6 +203,11 @@ def _group(title: str, names: Sequence[str]) -> str:
     parts = [f"{part}: {count}" for part, count in Counter(map(_part, names)).items()]
     rest = f", ... {len(parts) - _PARTS} more" if len(parts) > _PARTS else ""
     return f"{title} {len(names)} ({names[0]}, ...; {', '.join(parts[:_PARTS])}{rest})"
+
+
+def _in_order(name: str) -> list[tuple[int, str]]:
+    """A key that puts `_blocks.9` before `_blocks.10`."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _part(name: str) -> str:
