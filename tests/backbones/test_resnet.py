@@ -49,5 +49,5 @@ def test_an_incomplete_file_is_refused():
 
 
 def test_a_file_of_the_other_depth_is_refused():
-    with pytest.raises(UserError, match=r"unexpected \d+ \(layer1\.0\.conv3\.weight"):
+    with pytest.raises(UserError, match=r"unexpected \d+ \(layer1\.0\.bn3\.bias"):
         fit(find("resnet18"), _drawn("resnet50"), "drawn", "a file")
