@@ -18,10 +18,8 @@ from fteng.analysis.metrics import is_finite
 from fteng.data.folder import IMAGE_SUFFIXES
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
+from fteng.record import read_study
 from fteng.results import Predictions, read_predictions
-
-# What a damaged study.json asks for.
-_MEND = "put it back, or run the study's command again in an empty folder"
 
 
 def main(arguments: list[str]) -> int:
@@ -55,9 +53,7 @@ def read_answers(study: StudyPaths, name: str, split: str) -> tuple[list[str], P
 
     Raises UserError where there is no such thing.
     """
-    if not study.study.exists():
-        raise UserError(f"{study.root} holds no study.json; give the --workdir of a study")
-    record = paths.read_record(study.study, "stages", "trials", "dataset", mend=_MEND)
+    record = read_study(study, "stages", "trials", "dataset")
     name = name or named.recommended(study)
     tap = named.tap_of(name, record["stages"])
     if tap is None:

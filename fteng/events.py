@@ -17,6 +17,7 @@ from fteng import paths, steer
 from fteng.errors import UserError
 from fteng.paths import StudyPaths, TrialPaths
 from fteng.race.record import read_race
+from fteng.record import read_study
 
 _HELP = """\
 Tell a study's trials to a tracking tool: loss and validation scores of every epoch, test scores at the end. The study may still be
@@ -86,12 +87,8 @@ def tell_study(workdir: Path, out: Path, tell: Tell) -> tuple[int, int]:
     Raises UserError where there is no study, the tool is not installed or `out` cannot be written.
     """
     study = StudyPaths(workdir)
-    if not study.study.exists():
-        raise UserError(f"{workdir} holds no study.json; give the --workdir of a study")
     told = running = 0
-    record = paths.read_record(
-        study.study, "trials", "config", mend="put it back, or run the study's command again in an empty folder"
-    )
+    record = read_study(study, "trials", "config")
     race = read_race(study, record)
     # Of a race that is over, those without a result never get one.
     never = {*steer.read(study).stopped, *(race["trials"] if race and race["over"] else ())}

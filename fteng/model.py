@@ -15,14 +15,12 @@ from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan, stage_set_plan
 from fteng.paths import StudyPaths
+from fteng.record import read_study
 from fteng.results import Predictions, read_predictions
 from fteng.starts import Pretrained, read_start
 from fteng.train.checkpoint import read_final
 from fteng.train.step import batch_norm_modes, initial_state, whole
 from fteng.trials import Variant
-
-# What a damaged study.json asks for.
-_MEND = "put it back, or run the study's command again in an empty folder"
 
 Tree = Any
 
@@ -47,9 +45,7 @@ class Model(NamedTuple):
 def read_model(workdir: Path, name: str = "") -> Model:
     """name: a trial's id, or `probe:STAGE`; empty for what the report recommends. Raises UserError."""
     study = StudyPaths(workdir)
-    if not study.study.exists():
-        raise UserError(f"{workdir} holds no study.json; give the --workdir of a study")
-    record = paths.read_record(study.study, "config", "weights", "dataset", "trials", mend=_MEND)
+    record = read_study(study, "config", "weights", "dataset", "trials")
     config = from_dict(record["config"])
     backbone, weights = load(config.backbone)
     if weights.digest != record["weights"]["sha256"]:

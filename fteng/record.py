@@ -43,6 +43,13 @@ def check_study(study: StudyPaths, config: Config, described: dict[str, Any]) ->
     return before
 
 
+def read_study(study: StudyPaths, *names: str) -> dict[str, Any]:
+    """study.json, which has `names`. Raises UserError where there is none, or a damaged one."""
+    if not study.study.exists():
+        raise UserError(f"{study.root} holds no study.json; give the --workdir of a study, or start one with python -m fteng.main")
+    return paths.read_record(study.study, *names, mend="put it back, or run the study's command again in an empty folder")
+
+
 def append_run(study: StudyPaths, seconds: dict[str, float], kept: list[dict[str, Any]]) -> None:
     """Note what this run of the study took. kept: which activations were cached, and why."""
     # Linux counts ru_maxrss in KiB, macOS in bytes.

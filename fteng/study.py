@@ -21,7 +21,7 @@ from fteng.mesh import make_mesh
 from fteng.paths import StudyPaths
 from fteng.pending import added_trials, in_parts, pending_trials, widened
 from fteng.progress import Reporter
-from fteng.race.field import lay_field as lay_race
+from fteng.race.field import lay_race
 from fteng.race.run import run_race
 from fteng.results import write_images
 from fteng.survey import survey

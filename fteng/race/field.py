@@ -48,7 +48,7 @@ def way_name(way: Way) -> str:
     return ", ".join(part for part in (text, variant.label) if part)
 
 
-def lay_field(specs: Sequence[TrialSpec], config: Config, classes: int, study: StudyPaths) -> Field:
+def lay_race(specs: Sequence[TrialSpec], config: Config, classes: int, study: StudyPaths) -> Field:
     """All that races, with the probes, which stand already. classes: how many."""
     judge, settings = config.judge, race_settings(config, classes)
     probes = []

@@ -13,6 +13,7 @@ from fteng.errors import UserError
 from fteng.freeze.plan import FreezePlan
 from fteng.named import find_id
 from fteng.paths import StudyPaths
+from fteng.record import read_study
 from fteng.trials import TrialSpec, Variant, study_context
 
 _HELP = """\
@@ -84,9 +85,7 @@ def _steer(study: StudyPaths, given: argparse.Namespace) -> str:
 
 def _specs(study: StudyPaths) -> list[TrialSpec]:
     """Of every trial that is planned, or was asked for."""
-    if not study.study.exists():
-        raise UserError(f"no study in {study.root}: study.json is missing; start one with python -m fteng.main")
-    record = paths.read_json(study.study)
+    record = read_study(study, "config", "weights", "dataset", "stages", "trials")
     config = from_dict(record["config"])
     of = {"weights_digest": record["weights"]["sha256"], "data_digest": record["dataset"]["digest"]}
     context = study_context(config, **of, preprocess=record["weights"]["preprocess"])

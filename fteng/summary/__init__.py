@@ -16,6 +16,7 @@ from fteng.config import from_dict
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
 from fteng.race.record import read_race
+from fteng.record import read_study
 from fteng.results import Predictions, read_predictions
 from fteng.summary.audit import of_costs, of_probes, of_splits, of_trials, of_versions
 from fteng.summary.chosen import calibration, final, pairs, recommendation, subgroups
@@ -23,15 +24,14 @@ from fteng.summary.errors import confusion, curves, explainable, explained, mist
 from fteng.summary.rows import Judge, probed_rows, shown_rows, tuned_rows
 from fteng.summary.similarity import similarity
 
+_OF_STUDY = ("config", "versions", "git", "trials", "runs", "dataset")
 _OF_TRIAL = ("status", "note", "val", "test", "cost", "audit")
 
 
 def collect(workdir: Path) -> dict[str, Any]:
     """The summary of a work directory, finished or not. Raises UserError where there is no study, or a record is damaged."""
     study = StudyPaths(workdir)
-    if not study.study.exists():
-        raise UserError(f"{workdir} holds no study.json; give the --workdir of a study, or start one with python -m fteng.main")
-    record = _study(study)
+    record = read_study(study, *_OF_STUDY)
     # Says in one line where another version wrote it.
     from_dict(record["config"])
     probed = _probed(study)
@@ -108,7 +108,7 @@ def current(study: StudyPaths) -> dict[str, Any] | None:
     page, kept = study.report / "index.html", study.report / "summary.json"
     if not page.exists() or not kept.exists():
         return None
-    record = _study(study)
+    record = read_study(study, *_OF_STUDY)
     try:
         summary = paths.read_json(kept)
         same = all(summary["run"][name] == record[name] for name in ("config", "versions", "git"))
@@ -121,11 +121,6 @@ def current(study: StudyPaths) -> dict[str, Any] | None:
         # Cut short by a full disk, or edited: it is made anew from the records.
         return None
     return summary if same and fresh and whole else None
-
-
-def _study(study: StudyPaths) -> dict[str, Any]:
-    names = ("config", "versions", "git", "trials", "runs", "dataset")
-    return paths.read_record(study.study, *names, mend="put it back, or run the study's command again in an empty folder")
 
 
 def _probed(study: StudyPaths) -> dict[str, Any] | None:

@@ -95,7 +95,7 @@ def test_what_cannot_be_asked_is_one_line_and_nothing_is_written(study, capsys, 
 
 def test_no_study_and_a_damaged_file_are_one_line(study, tmp_path, capsys):
     assert ask(StudyPaths(tmp_path / "none"), "list") == 2
-    assert "study.json is missing" in capsys.readouterr().err
+    assert "holds no study.json" in capsys.readouterr().err
     steer.file_of(study).write_text('{"stopped": 3}')
     assert ask(study, "list") == 2
     assert "is damaged" in capsys.readouterr().err
