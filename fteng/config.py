@@ -357,7 +357,7 @@ def _scalar(key: Key, annotation: type, value: Any) -> Any:
     if meta["choices"] and value not in meta["choices"]:
         close = difflib.get_close_matches(str(value), meta["choices"], n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise UserError(f"{key.name}: got {value!r}, allowed: {', '.join(meta['choices'])}{hint}")
+        raise UserError(f"{key.name}: got {value!r}, allowed: {', '.join(choice or '(empty)' for choice in meta['choices'])}{hint}")
     if isinstance(value, (int, float)):
         low, high = meta["low"], meta["high"]
         if value != value or (low is not None and value < low) or (high is not None and value > high):

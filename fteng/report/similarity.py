@@ -78,7 +78,7 @@ def sentences(summary: Summary) -> list[str]:
     if row is not None:
         exact = "" if row["exact"] else f" (measured: {row['measured']['label']}, the nearest)"
         told.append(
-            f"Following that advice{exact} lost {_points(row)} points of {metric} on test against the best plan that was measured,"
+            f"Following our advice{exact} lost {_points(row)} points of {metric} on test against the best plan that was measured,"
             f" and would have saved {words.duration(row['seconds_saved'])} of {words.duration(grade['sweep_seconds'])}."
         )
     return told

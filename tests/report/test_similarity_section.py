@@ -41,7 +41,7 @@ def test_the_section_says_what_was_advised_and_what_it_cost():
         "from a on",
         "Advice before any tuning",
         "The folklore would say",
-        "Following that advice",
+        "Following our advice",
         "always tune everything",
     ):
         assert part in text
@@ -54,7 +54,7 @@ def test_the_section_says_what_was_advised_and_what_it_cost():
 def test_before_any_trial_it_says_that_it_is_not_graded():
     text = page(summary(measured=False))
     assert "Not graded yet" in text
-    assert "Following that advice" not in text
+    assert "Following our advice" not in text
 
 
 @pytest.mark.parametrize("changed", [{"n": 24}, {"n": 20, "classes": 10}])
