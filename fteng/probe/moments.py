@@ -40,8 +40,10 @@ def adapt(
     for part, counted in batches(rows, batch_size):
         # A padded batch counts its last image more than once; a set smaller than a batch has nothing else.
         if counted == batch_size or total is None:
+            # Whole on every device: split, each layer would be two sums over devices, and the bits would depend on their number.
+            images = mesh.whole(feed.take(part))
             with mesh.tracing():
-                found = run(params, stats, feed.take(part))
+                found = run(params, stats, images)
             total = add_moments(total, found, 1)
             seen += 1
         on_images(counted)
