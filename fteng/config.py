@@ -189,6 +189,12 @@ class TrainConfig:
         low=0,
         high=100_000,
     )
+    lanes: int = _key(
+        1,
+        "trials that share their batches train side by side, each on `devices` devices of its own (devices=0: an equal share)",
+        low=1,
+        high=100_000,
+    )
     shard_frozen: bool = _key(
         False, "several devices: frozen parameters are split over them too, for networks that one device cannot hold"
     )

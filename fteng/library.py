@@ -105,8 +105,10 @@ class Trial:
         if not 0 < learning_rate < np.inf:
             raise UserError(f"learning_rate: got {learning_rate}, allowed: above 0")
         recipe = config.validate(Config(train=dataclasses.replace(recipe or TrainConfig()))).train
-        if recipe.devices != 1 or recipe.shard_frozen:
-            raise UserError("train.devices, train.shard_frozen: a trial of the library is on one device; run a study for several")
+        if (recipe.devices, recipe.lanes, recipe.shard_frozen) != (1, 1, False):
+            raise UserError(
+                "train.devices, train.lanes, train.shard_frozen: a trial of the library is on one device; run a study for several"
+            )
         variant = Variant(batch_norm=batch_norm)
         modes, rows = batch_norm_modes(plan, variant), dataset.splits["train"]
         parameters = Parameters(weights.params[:end], _head(head, backbone.channels[end - 1], classes))

@@ -18,12 +18,13 @@ from jaxtyping import Array, Int, Shaped
 from fteng.errors import UserError
 
 Tree = Any
-_DATA = "data"
+_TRIALS, _DATA = "trials", "data"
 
 
 class Mesh(NamedTuple):
-    """grid: axes `trials` (of one) and `data`, over the devices of all processes in turn; None: one device, where arrays lie as jax
-    puts them and nothing is moved. shard_frozen: frozen parameters are split too, and gathered where a stage needs them."""
+    """grid: axes `trials` (a lane each) and `data`, over the devices of all processes in turn; None: one device, where arrays lie
+    as jax puts them and nothing is moved. What is not a trial's own lies on every lane. shard_frozen: frozen parameters are split
+    too, and gathered where a stage needs them."""
 
     grid: jax.sharding.Mesh | None = None
     shard_frozen: bool = False
@@ -32,6 +33,26 @@ class Mesh(NamedTuple):
     def devices(self) -> int:
         """That share a batch."""
         return 1 if self.grid is None else self.grid.shape[_DATA]
+
+    @property
+    def all_devices(self) -> int:
+        """Of all lanes."""
+        return self.devices * self.lanes
+
+    @property
+    def lanes(self) -> int:
+        """Trials that train side by side."""
+        return 1 if self.grid is None else self.grid.shape[_TRIALS]
+
+    def lane(self, index: int) -> "Mesh":
+        """The devices of one lane."""
+        if self.grid is None or self.lanes == 1:
+            return self
+        return self._replace(grid=jax.sharding.Mesh(self.grid.devices[index : index + 1], self.grid.axis_names))
+
+    def seen(self, tree: Tree) -> Tree:
+        """Of arrays on all lanes, what lies on this one: nothing is moved."""
+        return tree if self.grid is None else jax.tree.map(self._seen, tree)
 
     def take(self, items: Shaped[np.ndarray, "n *shape"], rows: Int[np.ndarray, "b"]) -> Shaped[Array, "b *shape"]:
         """items[rows] as a batch; of a device of this process, its own rows are read and no others."""
@@ -99,6 +120,17 @@ class Mesh(NamedTuple):
         """While a program is traced: what it is made of may ask for the mesh."""
         return nullcontext() if self.grid is None else jax.sharding.set_mesh(self.grid)
 
+    def _seen(self, leaf: Array) -> Array:
+        assert self.grid is not None
+        if leaf.sharding.device_set == set(self.grid.devices.flat):
+            return leaf
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(self._seen(jax.random.key_data(leaf)))
+        assert isinstance(leaf.sharding, NamedSharding)
+        there = {shard.device: shard.data for shard in leaf.addressable_shards}
+        mine = [there[device] for device in self.grid.devices.flat]
+        return jax.make_array_from_single_device_arrays(leaf.shape, self._sharding(*leaf.sharding.spec), mine)
+
     def _sharding(self, *axes: str | None) -> NamedSharding:
         assert self.grid is not None
         return NamedSharding(self.grid, PartitionSpec(*axes))
@@ -119,23 +151,27 @@ class Mesh(NamedTuple):
 ALONE = Mesh()
 
 
-def make_mesh(devices: int, batch: int, *, shard_frozen: bool = False) -> Mesh:
-    """A mesh of so many devices of each process (0: all) for training batches of `batch` images.
+def make_mesh(devices: int, batch: int, *, lanes: int = 1, shard_frozen: bool = False) -> Mesh:
+    """A mesh of so many devices of each process (0: all) for training batches of `batch` images; with lanes, of so many a lane.
 
-    Raises UserError where there are fewer, where processes have unequal numbers, or the devices do not divide the batch.
+    Raises UserError where there are fewer, where processes have unequal numbers, the devices do not divide the batch, or lanes are
+    asked of several processes.
     """
     processes = jax.process_count()
     theirs = [[device for device in jax.devices() if device.process_index == index] for index in range(processes)]
     has = min(map(len, theirs))
+    if lanes > 1:
+        _check_lanes(lanes, devices, has, processes)
+        devices = lanes * (devices or has // lanes)
     if devices > has:
         each = " in each process" if processes > 1 else ""
         raise UserError(f"train.devices: got {devices}, but there are {has}{each}; allowed: 0 (all of them) or 1 to {has}")
     if devices == 0 and max(map(len, theirs)) > has:
         raise UserError(f"train.devices: got 0, but processes have {has} to {max(map(len, theirs))} devices; allowed: 1 to {has}")
     chosen = [device for mine in theirs for device in mine[: devices or has]]
-    total = len(chosen)
-    if total == 1:
+    if len(chosen) == 1:
         return ALONE
+    total = len(chosen) // lanes
     if batch % total:
         low = batch - batch % total
         near = f"{low} or {low + total}" if low else f"{total}"
@@ -145,7 +181,18 @@ def make_mesh(devices: int, batch: int, *, shard_frozen: bool = False) -> Mesh:
             f"a step of {batch} images cannot be shared by {total} devices; set train.batch_size to a multiple of {total}, such as"
             f" {near}{fewer} (a step never has more images than there are to train on)"
         )
-    return Mesh(jax.sharding.Mesh(np.array(chosen).reshape(1, total), ("trials", _DATA)), shard_frozen)
+    return Mesh(jax.sharding.Mesh(np.array(chosen).reshape(lanes, total), (_TRIALS, _DATA)), shard_frozen)
+
+
+def _check_lanes(lanes: int, devices: int, has: int, processes: int) -> None:
+    if processes > 1:
+        raise UserError(
+            f"train.lanes: got {lanes} with {processes} processes, whose devices share each trial; allowed: 1; to train"
+            " several trials at a time over hosts, use python -m launch.sweep"
+        )
+    if lanes * max(devices, 1) > has:
+        each = f" of {devices} devices each" if devices > 1 else ""
+        raise UserError(f"train.lanes: got {lanes}{each}, but there are {has}; allowed: 1 to {has // max(devices, 1)}")
 
 
 def _like(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:

@@ -38,7 +38,7 @@ def shape_of(spec: TrialSpec, recipe: TrainConfig) -> Shape:
 
 
 class Programs:
-    """The compiled steps of a study, each made when it is first asked for: a race may never need the deepest."""
+    """The compiled steps of a study, one a shape and lane, each made when it is first asked for: a race may not need all."""
 
     def __init__(
         self, backbone: Backbone, dataset: Dataset, recipe: TrainConfig, walk: Walk, flops: StageFlops, start: Start
@@ -48,33 +48,31 @@ class Programs:
         self._backbone, self._dataset, self._recipe, self._flops = backbone, dataset, recipe, flops
         self._batch = min(recipe.batch_size, len(dataset.splits["train"]))
         self._at = walk.shapes(start, dataset.images.shape[1], self._batch)
-        self._made: dict[Shape, Program] = {}
+        self._made: dict[tuple[Shape, int], Program] = {}
 
-    def prepare(self, needed: Mapping[Shape, Start], advance: Callable[[int, str], None]) -> None:
+    def prepare(self, needed: Mapping[tuple[Shape, int], Start], advance: Callable[[int, str], None]) -> None:
         """Make these at once: traced in turn, compiled side by side. advance(1, what): one more is done."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             # The deepest backward passes take longest: first in, so that none is left over at the end.
-            waiting = {
-                shape: pool.submit(compile_step, self._lower(shape, start)) for shape, start in reversed(list(needed.items()))
-            }
-            for shape, future in waiting.items():
-                self._made[shape] = future.result()
-                advance(1, f"boundary {shape.plan.boundary}")
+            waiting = {key: pool.submit(compile_step, self._lower(*key, start)) for key, start in reversed(list(needed.items()))}
+            for key, future in waiting.items():
+                self._made[key] = future.result()
+                advance(1, f"boundary {key[0].plan.boundary}")
 
-    def get(self, shape: Shape, start: Start) -> Program:
-        """The step of a shape. start: with the head of its tap."""
-        if shape not in self._made:
-            self._made[shape] = compile_step(self._lower(shape, start))
-        return self._made[shape]
+    def get(self, shape: Shape, lane: int, start: Start) -> Program:
+        """The step of a shape, for the devices of a lane. start: with the head of its tap."""
+        if (shape, lane) not in self._made:
+            self._made[shape, lane] = compile_step(self._lower(shape, lane, start))
+        return self._made[shape, lane]
 
-    def _lower(self, shape: Shape, start: Start) -> Lowered:
+    def _lower(self, shape: Shape, lane: int, start: Start) -> Lowered:
         end = len(shape.plan.stages)
         parameters = Parameters(start.stages[:end], start.heads[shape.plan.tap])
         mask = partition.trainable_mask(shape.plan, parameters)
         # Only shapes are needed here; the state itself belongs to each trial.
         begin = partial(initial_state, mask=mask, modes=shape.modes, recipe=self._recipe)
         state, frozen = jax.eval_shape(begin, parameters, start.stats[:end])
-        mesh = self._mesh
+        mesh = self._mesh.lane(lane)
         x = mesh.like_batch(jax.eval_shape(as_float32, self._at[shape.entry]))
         labels = mesh.like_batch(jax.ShapeDtypeStruct((self._batch,), np.int32))
         small = mesh.like_whole((jnp.zeros(end + 1), jax.random.key(0)))

@@ -20,7 +20,7 @@ _PACKAGES = ("fteng", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "num
 # What may change between runs of one study: more depths, rates or seeds, another way to judge, other places and paces.
 _FREE = (
     *("experiment", "sweep.", "judge.", "launch.", "data.cache_dir", "data.name"),
-    *("train.checkpoint_every", "train.devices", "train.shard_frozen"),
+    *("train.checkpoint_every", "train.devices", "train.lanes", "train.shard_frozen"),
 )
 
 

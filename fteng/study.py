@@ -148,7 +148,7 @@ def lay_feed(ground: Ground) -> Feed:
     """The images, on the devices that each trial is to be on."""
     recipe = ground.config.train
     batch = min(recipe.batch_size, len(ground.dataset.splits["train"]))
-    mesh = make_mesh(recipe.devices, batch, shard_frozen=recipe.shard_frozen)
+    mesh = make_mesh(recipe.devices, batch, lanes=recipe.lanes, shard_frozen=recipe.shard_frozen)
     return make_feed(ground.dataset.images, mesh)
 
 

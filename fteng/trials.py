@@ -10,7 +10,7 @@ from fteng.errors import UserError
 from fteng.freeze.plan import FreezePlan, expand, last_stage, parse_freeze_depth, prefix_plan, stage_set_plan
 
 # Keys of the training recipe that change what is written on disk, or where it is computed, but not what is learned.
-_NOT_IN_IDENTITY = ("checkpoint_every", "devices", "shard_frozen")
+_NOT_IN_IDENTITY = ("checkpoint_every", "devices", "lanes", "shard_frozen")
 
 
 class Variant(NamedTuple):

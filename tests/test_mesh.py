@@ -1,22 +1,26 @@
 """One step is the same on any number of devices to rounding, and what they tell each other is the gradient of what trains."""
 
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
-from fteng.config import Config
+from fteng.config import Config, TrainConfig
 from fteng.errors import UserError
+from fteng.freeze.plan import prefix_plan
 from fteng.mesh import ALONE, make_mesh
 from fteng.paths import read_json
 from fteng.results import read_predictions
-from fteng.trials import study_context
-from tests.study_runs import ROOT, run
+from fteng.sweep.track import lanes_of
+from fteng.trials import TrialSpec, Variant, study_context
+from tests.study_runs import QUICK, ROOT, command, run
 
 # Of the largest change that three steps made. float32 has 6e-8 of a number; what moves little is measured against what moves much.
 SINGLE, DOUBLE = 3e-5, 3e-11
@@ -45,13 +49,38 @@ def test_more_devices_than_there_are():
         make_mesh(2, 32)
 
 
+@pytest.mark.parametrize(
+    ("lanes", "devices", "processes", "match"),
+    [
+        (2, 0, 1, r"train.lanes: got 2, but there are 1; allowed: 1 to 1"),
+        (2, 0, 2, r"train.lanes: got 2 with 2 processes, whose devices share each trial; allowed: 1; .* launch.sweep"),
+    ],
+)
+def test_lanes_that_there_are_not(lanes, devices, processes, match, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(process_index=index) for index in range(processes)])
+    with pytest.raises(UserError, match=match):
+        make_mesh(devices, 32, lanes=lanes)
+
+
+def test_trials_that_share_their_batches_take_the_lanes_in_turn():
+    plans = [prefix_plan(("a", "b"), depth) for depth in (2, 1)]
+    specs = [TrialSpec(*ways, {}) for ways in itertools.product(plans, [Variant()], (0.1, 0.2, 0.3), (0, 1))]
+    lanes = lanes_of(specs, TrainConfig(), 2)
+    assert lanes.keys() == {spec.id for spec in specs}
+    for plan in plans:
+        for seed in (0, 1):
+            assert [lanes[spec.id] for spec in specs if (spec.plan, spec.seed) == (plan, seed)] == [0, 1, 0]
+    assert set(lanes_of(specs, TrainConfig(), 1).values()) == {0}
+
+
 def test_where_a_trial_is_computed_is_not_what_it_is():
     def context(**recipe: object) -> dict:
         config = Config()
         config.train = dataclasses.replace(config.train, **recipe)
         return study_context(config, weights_digest="w", data_digest="d", preprocess={})
 
-    assert context(devices=8, shard_frozen=True) == context()
+    assert context(devices=8, lanes=2, shard_frozen=True) == context()
     assert context(batch_size=16) != context()
 
 
@@ -110,3 +139,32 @@ def test_a_study_on_four_devices_is_that_on_one(finished, tmp_path):
     summaries = [read_json(where / "report" / "summary.json") for where in (alone, tmp_path / "study")]
     chosen = [(one["recommendation"]["freeze_depth"], one["recommendation"]["tap"]) for one in summaries]
     assert chosen[0] == chosen[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", [("--config.sweep.search=race",), ()])
+def test_trials_side_by_side_are_those_in_turn(tmp_path, flags):
+    """To the bit, where each lane has one device."""
+    two = (*QUICK, "--config.sweep.freeze_depths=16,all", "--config.sweep.learning_rates=1e-3,3e-4", "--config.sweep.seeds=0")
+    alone = run(tmp_path / "alone", *flags, base=two)
+    lanes, emulated = "--config.train.lanes=2", "--xla_force_host_platform_device_count=2"
+    if flags:
+        beside = run(tmp_path / "beside", *flags, lanes, base=two, XLA_FLAGS=emulated)
+    else:
+        # Stopped on two lanes, it goes on on one device.
+        arguments = command(tmp_path / "beside", lanes, base=two)
+        arguments[2] = "tests.disturbed"
+        stopped = subprocess.run(
+            arguments, cwd=ROOT, env=os.environ | {"XLA_FLAGS": emulated, "DISTURB": "terminate"}, capture_output=True, text=True
+        )
+        assert stopped.returncode == 143, stopped.stderr
+        beside = run(tmp_path / "beside", base=two)
+    assert (alone.returncode, beside.returncode) == (0, 0), alone.stderr + beside.stderr
+    for folder in (tmp_path / "alone" / "trials").iterdir():
+        other = tmp_path / "beside" / "trials" / folder.name
+        results = [read_json(where / "result.json") for where in (folder, other)]
+        assert results[0]["val"] == results[1]["val"]
+        assert results[0]["status"] == results[1]["status"]
+        first, second = (read_predictions(where / "predictions.parquet") for where in (folder, other))
+        for split, answers in first.items():
+            np.testing.assert_array_equal(answers.logits, second[split].logits)

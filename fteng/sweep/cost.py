@@ -32,11 +32,12 @@ def _step_seconds(track: Track, spec: TrialSpec) -> float:
     start, batch, end = track.starts[spec.variant.start], batch_of(track.site.bench), len(spec.plan.stages)
     parameters, shape = Parameters(start.stages[:end], start.heads[spec.plan.tap]), track.shape(spec)
     mask = partition.trainable_mask(spec.plan, parameters)
-    mesh = track.walk.mesh
-    state, frozen = initial_state(parameters, start.stats[:end], mask, shape.modes, track.site.config.train, mesh)
+    lane = track.lane(spec)
+    parameters, stats = lane.seen((parameters, start.stats[:end]))
+    state, frozen = initial_state(parameters, stats, mask, shape.modes, track.site.config.train, lane)
     like = track.walk.shapes(start, track.site.dataset.images.shape[1], batch)[shape.entry]
-    x, labels = mesh.batch(np.zeros(like.shape, np.float32)), mesh.batch(np.zeros(batch, np.int32))
-    rates, key = mesh.whole((jnp.zeros(end + 1), jax.random.key(0)))
+    x, labels = lane.batch(np.zeros(like.shape, np.float32)), lane.batch(np.zeros(batch, np.int32))
+    rates, key = lane.whole((jnp.zeros(end + 1), jax.random.key(0)))
     taken: list[float] = []
     for _ in range(3):
         began = time.perf_counter()

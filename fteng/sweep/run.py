@@ -70,16 +70,25 @@ def open_trial(track: Track, spec: TrialSpec, together: int) -> Running:
         where.result.unlink()
     start, expected = track.starts[spec.variant.start], predicted(track, spec, together)
     program, forward = track.program(spec), track.forwards[key]
-    running = begin(track.site.bench, start, spec, program=program, forward=forward, where=where, expected=expected)
+    running = begin(
+        track.site.bench,
+        start,
+        spec,
+        program=program,
+        forward=forward,
+        where=where,
+        expected=expected,
+        lane=track.lane(spec),
+    )
     track.site.reporter.advance(step_work(track, spec) * running.step)
     return running
 
 
 def fresh_shapes(track: Track, specs: Sequence[TrialSpec]) -> set[Shape]:
     """Shapes whose small programs around the step may still be compiled."""
-    keys = {track.shape(spec): spec.variant.start for spec in specs}
-    fresh = {shape for shape, start in keys.items() if (shape, start) not in track.met}
-    track.met.update(keys.items())
+    keys = {(track.shape(spec), spec.variant.start, track.lanes[spec.id]) for spec in specs}
+    fresh = {shape for shape, *_ in keys - track.met}
+    track.met.update(keys)
     return fresh
 
 

@@ -9,9 +9,10 @@ from fteng import record
 from fteng.backbones.backbone import Backbone
 from fteng.backbones.flops import StageFlops
 from fteng.backbones.weights import Weights
-from fteng.config import Config
+from fteng.config import Config, TrainConfig
 from fteng.data.prepare import Dataset
 from fteng.distributed import agree, wait
+from fteng.mesh import Mesh
 from fteng.paths import StudyPaths
 from fteng.prefix import budget, cache
 from fteng.prefix.walk import Walk
@@ -41,7 +42,8 @@ class Site(NamedTuple):
 
 class Track(NamedTuple):
     """What trials run on. inputs: of (start, entry); seconds_to: of an image from its pixels to each cut; paces: seconds of a step,
-    measured when a shape is first needed; met: shapes, and their starts, of which a trial has begun in this process."""
+    measured when a shape is first needed; lanes: of each trial, by id; met: shapes with their starts and lanes of which a trial has
+    begun in this process."""
 
     site: Site
     programs: Programs
@@ -52,7 +54,8 @@ class Track(NamedTuple):
     seconds_to: Mapping[int, float]
     forwards: dict[tuple[Entry, int], Forward]
     paces: dict[Shape, float]
-    met: set[tuple[Shape, str]]
+    lanes: Mapping[str, int]
+    met: set[tuple[Shape, str, int]]
 
     def shape(self, spec: TrialSpec) -> Shape:
         """Of a trial of this study."""
@@ -60,7 +63,11 @@ class Track(NamedTuple):
 
     def program(self, spec: TrialSpec) -> Program:
         """The compiled step of a trial."""
-        return self.programs.get(self.shape(spec), self.starts[spec.variant.start])
+        return self.programs.get(self.shape(spec), self.lanes[spec.id], self.starts[spec.variant.start])
+
+    def lane(self, spec: TrialSpec) -> Mesh:
+        """The devices that a trial is on."""
+        return self.site.feed.mesh.lane(self.lanes[spec.id])
 
 
 def inputs_of(track: Track, spec: TrialSpec) -> Inputs:
@@ -100,12 +107,24 @@ def lay_track(
             inputs[name, choice.entry] = found if fill else found._replace(kept_images=images)
         kept += [{"start": name, **choice.record(site.backbone.stages)} for choice in choices]
     programs = Programs(site.backbone, site.dataset, recipe, walk, flops, some)
-    return Track(site, programs, flops, starts, inputs, walk, seconds_to, {}, {}, set()), kept
+    lanes = lanes_of(specs, recipe, site.feed.mesh.lanes)
+    return Track(site, programs, flops, starts, inputs, walk, seconds_to, {}, {}, lanes, set()), kept
+
+
+def lanes_of(specs: Sequence[TrialSpec], recipe: TrainConfig, lanes: int) -> dict[str, int]:
+    """The lane of each trial: those that share their batches take the lanes in turn."""
+    taken: dict[tuple[str, Entry, int], int] = {}
+    found = {}
+    for spec in specs:
+        population = spec.variant.start, shape_of(spec, recipe).entry, spec.seed
+        found[spec.id] = taken.get(population, 0) % lanes
+        taken[population] = taken.get(population, 0) + 1
+    return found
 
 
 def compile_at_once(track: Track, pending: Sequence[TrialSpec]) -> None:
     """Every step that these trials need, so that the time left can be told."""
-    needed = {track.shape(spec): track.starts[spec.variant.start] for spec in pending}
+    needed = {(track.shape(spec), track.lanes[spec.id]): track.starts[spec.variant.start] for spec in pending}
     track.site.reporter.phase("compile", len(needed))
     alive = _alive(track.site, "compiled steps alone")
 

@@ -52,8 +52,10 @@ def predict(
     padded = batches(rows, batch_size)
     parts: list[list[np.ndarray]] = [[] for _ in networks]
     for (_, counted), x in zip(padded, inputs.plain([part for part, _ in padded]), strict=True):
-        for answers, network in zip(parts, networks, strict=True):
-            answers.append(mesh.fetch(network(x))[:counted])
+        # All are asked before the first is waited for: they may be on devices of their own.
+        found = [network(x) for network in networks]
+        for answers, logits in zip(parts, found, strict=True):
+            answers.append(mesh.fetch(logits)[:counted])
         on_batch()
     shown = dataset.ids[rows], dataset.groups[rows], dataset.labels[rows]
     return [Predictions(*shown, np.concatenate(answers)) for answers in parts]

@@ -43,11 +43,11 @@ class Feed(NamedTuple):
 
 def make_feed(images: UInt8[np.ndarray, "n h w 3"], mesh: Mesh = ALONE) -> Feed:
     """A feed of images: on the device (each of the mesh) as a whole where they fit."""
-    budget = agree(_budget_bytes() // mesh.devices if jax.default_backend() == "cpu" else _budget_bytes())
+    budget = agree(_budget_bytes() // mesh.all_devices if jax.default_backend() == "cpu" else _budget_bytes())
     if images.nbytes > budget:
         where = f"{images.nbytes >> 20} MiB of images, streamed from disk (budget on the device: {budget >> 20} MiB)"
         return streamed(images, where, mesh)
-    there = "the device" if mesh.devices == 1 else f"each of {mesh.devices} devices"
+    there = "the device" if mesh.all_devices == 1 else f"each of {mesh.all_devices} devices"
     return on_device(images, f"{images.nbytes >> 20} MiB of images on {there} as a whole", mesh)
 
 

@@ -6,14 +6,18 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
 from fteng.analysis.metrics import evaluate
 from fteng.distributed import is_main
+from fteng.freeze.partition import Parameters
+from fteng.mesh import Mesh
 from fteng.results import Predictions
-from fteng.train.evaluate import predict
+from fteng.train.evaluate import Forward, predict
 from fteng.train.feed import Inputs, TrainingRows
 from fteng.train.trial import Bench, Interrupted, Running, batch_of, steps_per_epoch, total_steps
 
@@ -45,6 +49,7 @@ def advance(
         stop=upto,
     )
     key, total = bench.mesh.whole(jax.random.key(members[0].spec.seed)), total_steps(bench)
+    keys = {member.spec.id: member.lane.seen(key) for member in members}
     coming = inputs.train(plan, members[0].spec.seed)
     for step in range(first, upto):
         live = [member for member in members if member.goes_on and member.step == step]
@@ -55,10 +60,11 @@ def advance(
         waited = time.perf_counter() - began
         targets = bench.mesh.batch(labels[plan[step - first].rows])
         for member in live:
-            rates = bench.mesh.whole(jax.device_put(member.rates[step]))
+            rates = member.lane.whole(jax.device_put(member.rates[step]))
+            shared = member.lane.seen((x, targets))
             # What a step reads is on the devices already.
             with jax.transfer_guard("disallow"):
-                member.state = member.program.run(member.state, member.frozen, x, targets, rates, key)
+                member.state = member.program.run(member.state, member.frozen, *shared, rates, keys[member.spec.id])
             member.step += 1
         at_end = (step + 1) % per_epoch == 0
         if at_end:
@@ -94,8 +100,12 @@ def judge(bench: Bench, members: Sequence[Running], inputs: Inputs, split: str) 
     known = [member.answered.get(member.step) for member in members] if split == "val" else []
     if known and all(answers is not None for answers in known):
         return [answers for answers in known if answers is not None]
-    networks = [partial(member.forward, *member.network) for member in members]
+    networks = [partial(_answer, member.forward, member.network, member.lane) for member in members]
     return predict(networks, inputs, bench.dataset, split, batch_of(bench), bench.mesh, bench.beat)
+
+
+def _answer(forward: Forward, network: tuple[Parameters, tuple[Any, ...]], lane: Mesh, x: Array) -> Array:
+    return forward(*network, lane.seen(x))
 
 
 def _end_epoch(bench: Bench, live: Sequence[Running], inputs: Inputs, per_epoch: int) -> None:
@@ -108,7 +118,7 @@ def _end_epoch(bench: Bench, live: Sequence[Running], inputs: Inputs, per_epoch:
     answered = judge(bench, [member for member, _ in sound], inputs, "val")
     for (member, loss), answers in zip(sound, answered, strict=True):
         member.answered = {member.step: answers}
-        member.state = member.state._replace(loss_sum=bench.mesh.whole(jax.device_put(np.float32(0.0))))
+        member.state = member.state._replace(loss_sum=member.lane.whole(jax.device_put(np.float32(0.0))))
         if not is_main():
             continue
         line = {"step": member.step, "epoch": member.step // per_epoch, "loss": loss, "val": evaluate(answers)}

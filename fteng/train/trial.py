@@ -80,16 +80,17 @@ class Expected(NamedTuple):
 class Running:
     """A trial between two steps.
 
-    rates: (steps, stages + 1); seconds: of its steps over all its lives, evaluation and compilation left out, with its share of
-    what it did together with others; waited: how many of them it waited for its input; expected: before it ran; lost_at: the step
-    at which its loss was found to be lost; halted: its user wants it to end here; answered: to val, at the step of the last epoch's
-    end.
+    lane: where it is; rates: (steps, stages + 1); seconds: of its steps over all its lives, evaluation and compilation left out,
+    with its share of what it did together with others; waited: how many of them it waited for its input; expected: before it ran;
+    lost_at: the step at which its loss was found to be lost; halted: its user wants it to end here; answered: to val, at the step
+    of the last epoch's end.
     """
 
     spec: TrialSpec
     start: Start
     program: Program
     forward: Forward
+    lane: Mesh
     where: TrialPaths
     checkpoints: Checkpoints
     state: TrainState
@@ -142,14 +143,23 @@ def total_steps(bench: Bench) -> int:
 
 
 def begin(
-    bench: Bench, start: Start, spec: TrialSpec, *, program: Program, forward: Forward, where: TrialPaths, expected: Expected
+    bench: Bench,
+    start: Start,
+    spec: TrialSpec,
+    *,
+    program: Program,
+    forward: Forward,
+    where: TrialPaths,
+    expected: Expected,
+    lane: Mesh = ALONE,
 ) -> Running:
-    """The trial at its start, or where its last whole checkpoint left it. Raises UserError if that continues something else."""
+    """The trial at its start, or where its last whole checkpoint left it; program: for the lane. Raises UserError if that continues
+    something else."""
     end, compiled_before = len(spec.plan.stages), bench.compilations()
     modes, total = batch_norm_modes(spec.plan, spec.variant), total_steps(bench)
-    before = (Parameters(start.stages[:end], start.heads[spec.plan.tap]), start.stats[:end])
-    mask = partition.trainable_mask(spec.plan, before[0])
-    state, frozen = initial_state(*before, mask, modes, bench.recipe, bench.mesh)
+    parameters, stats = lane.seen((Parameters(start.stages[:end], start.heads[spec.plan.tap]), start.stats[:end]))
+    mask = partition.trainable_mask(spec.plan, parameters)
+    state, frozen = initial_state(parameters, stats, mask, modes, bench.recipe, lane)
     if spec.variant.parent:
         state = _from_parent(state, where.parent)
     where.root.mkdir(parents=True, exist_ok=True)
@@ -161,6 +171,7 @@ def begin(
         start=start,
         program=program,
         forward=forward,
+        lane=lane,
         where=where,
         checkpoints=checkpoints,
         state=state,
