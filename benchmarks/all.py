@@ -49,6 +49,8 @@ BENCHMARKS = (
     Benchmark("probes"),
     Benchmark("convolution"),
     Benchmark("population"),
+    Benchmark("memory"),
+    Benchmark("growth"),
     Benchmark("prepare"),
     Benchmark("feed"),
     Benchmark("predict"),

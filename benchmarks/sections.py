@@ -57,6 +57,13 @@ def _plain(*keys: str) -> tuple[Column, ...]:
 
 
 _COSTS = (Column("what"), Column("value", "measured"), *_plain("unit", "n"))
+_MEMORY = (
+    Column("what"),
+    Column("foreseen_gib", "foreseen"),
+    Column("predicted_gib", "predicted"),
+    Column("measured_gib", "measured"),
+    Column("off_percent", "predicted is off by, %"),
+)
 _TOTALS = (*_plain("name", "median", "worst"), Column("n", "studies"))
 _ADVISERS = ("ours", "probe", "folklore", "last", "everything", "random")
 _CURVE = (
@@ -203,6 +210,19 @@ whole. Backward is forward and backward; median [min, max] of n; x stock is how 
 study does), a loop in one call (`scan`), all at once (`vmap`). Median [min, max] of n; error: largest difference from `turns`
 after n steps, relative to the largest number that trains; x turns is how many times as fast.""",
         (Table("", every, _POPULATION),),
+    ),
+    "memory": Section(
+        """Memory of a study's process while its trials run, in GiB: foreseen by `--dry_run`, predicted when the trials begin, and
+measured at its peak. One study each.""",
+        (Table("", every, _MEMORY, judged="off_percent"),),
+    ),
+    "growth": Section(
+        """What a study costs as its work grows (EfficientNet-Lite0, 32 px, digits, steps compiled before). A slope of log seconds
+over log work is 1 where cost is linear; n is the number of studies it is drawn through.""",
+        (
+            Table("Seconds, by phase", _having("grows"), _plain("grows", "value", "probes", "trials")),
+            Table("Slopes", _having("slope"), _plain("slope_of", "over", "slope", "n"), judged="slope"),
+        ),
     ),
     "prepare": Section(
         "Preparing JPEGs of 600 x 450 against the decoder alone, whole or at half size. x: the pace as a share of that decoder's.",

@@ -27,7 +27,8 @@ from rich.table import Table
 
 from benchmarks.record import write_record
 from fteng.backbones.catalogue import BACKBONES
-from fteng.config import Config, from_dict
+from fteng.config import Config
+from fteng.config_check import from_dict
 from fteng.data.prepare import prepare
 from fteng.paths import read_json
 from fteng.train.feed import epoch_order

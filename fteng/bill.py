@@ -5,6 +5,7 @@ from fteng.paths import StudyPaths
 from fteng.progress import Reporter
 from fteng.study import lay_feed, make_site
 from fteng.sweep.cost import predicted
+from fteng.sweep.memory import predicted_memory
 from fteng.sweep.track import Track, blank_starts, compile_at_once, lay_track
 from fteng.train.trial import steps_per_epoch
 from fteng.trials import TrialSpec
@@ -15,13 +16,15 @@ def bill(ground: Ground, study: StudyPaths, reporter: Reporter) -> str:
 
     The steps are compiled and one of each is timed; the study finds them compiled. GFLOP/image: of a step by itself, as XLA counts
     it, its frozen prefix included; MiB: what trains, its optimizer, and what a step needs beside; seconds: of a trial's steps, its
-    share of a recomputed prefix included. Probes, caches, evaluation and report come on top.
+    share of a recomputed prefix included. Probes, caches, evaluation and report come on top. Memory is told when all is compiled;
+    a compiler that works for the first time may have needed more.
     """
     site = make_site(ground, study, lay_feed(ground), reporter, lambda: False)
-    track, _ = lay_track(
+    track, kept = lay_track(
         site, blank_starts(site, ground.specs), ground.specs, ground.specs, flops_of(ground, ground.specs), fill=False
     )
     compile_at_once(track, ground.specs)
+    memory = predicted_memory(track, ground.specs, kept)
     reporter.close()
     recipe, train = ground.config.train, len(ground.dataset.splits["train"])
     images = steps_per_epoch(train, recipe.batch_size) * min(recipe.batch_size, train) * recipe.epochs
@@ -47,6 +50,7 @@ def bill(ground: Ground, study: StudyPaths, reporter: Reporter) -> str:
         f"{ground.dataset.name}: {counts['train']} train, {counts['val']} val, {counts['test']} test images of"
         f" {len(ground.dataset.classes)} classes; {images:,} images through each trial"
     )
+    lines.append(f"memory at the peak of the trials: about {memory}")
     if ground.config.sweep.search == "race":
         lines.append("sweep.search=race: what cannot win is stopped, so the sum is about the most it can take")
     return "\n".join(lines)

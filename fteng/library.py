@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
-from fteng import config
+from fteng import config_check
 from fteng.analysis.metrics import evaluate
 from fteng.backbones.backbone import Backbone
 from fteng.backbones.weights import Weights
@@ -104,7 +104,7 @@ class Trial:
             raise UserError(f"batch_norm: got {batch_norm!r}, allowed: {', '.join(_BATCH_NORM)}")
         if not 0 < learning_rate < np.inf:
             raise UserError(f"learning_rate: got {learning_rate}, allowed: above 0")
-        recipe = config.validate(Config(train=dataclasses.replace(recipe or TrainConfig()))).train
+        recipe = config_check.validate(Config(train=dataclasses.replace(recipe or TrainConfig()))).train
         if (recipe.devices, recipe.lanes, recipe.shard_frozen) != (1, 1, False):
             raise UserError(
                 "train.devices, train.lanes, train.shard_frozen: a trial of the library is on one device; run a study for several"

@@ -24,7 +24,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from fteng import config as schema
-from fteng import distributed
+from fteng import config_check, distributed
 from fteng.errors import UserError
 from fteng.process import DISK_ERRORS, STOPPED, prepare_process, stop_on_signal
 
@@ -63,7 +63,7 @@ def parse(argv: Sequence[str]) -> schema.Config:
     for argument in argv[1:]:
         name, _, value = argument.partition("=")
         if name.startswith("--config."):
-            schema.check_flag(argument)
+            config_check.check_flag(argument)
         # absl would put off a missing file until the config is used, and then blame its type.
         if name == "--config" and not Path(value.partition(":")[0]).is_file():
             raise UserError(f"--config: no file {value!r}; give one, for example --config=configs/demo.py")
@@ -82,7 +82,7 @@ def parse(argv: Sequence[str]) -> schema.Config:
         raise UserError(f"--config: get_config() of {argv[1:]} failed; run the file alone to see why")
     if loaded is None:
         raise UserError("--config is missing; give a file, for example --config=configs/demo.py")
-    return schema.validate(loaded)
+    return config_check.validate(loaded)
 
 
 def help_text() -> str:

@@ -9,7 +9,8 @@ from fteng import named, paths
 from fteng.backbones.backbone import Backbone
 from fteng.backbones.catalogue import load
 from fteng.backbones.weights import Weights
-from fteng.config import Config, from_dict
+from fteng.config import Config
+from fteng.config_check import from_dict
 from fteng.errors import UserError
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters

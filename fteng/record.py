@@ -50,15 +50,17 @@ def read_study(study: StudyPaths, *names: str) -> dict[str, Any]:
     return paths.read_record(study.study, *names, mend="put it back, or run the study's command again in an empty folder")
 
 
-def append_run(study: StudyPaths, seconds: dict[str, float], kept: list[dict[str, Any]]) -> None:
-    """Note what this run of the study took. kept: which activations were cached, and why."""
+def append_run(study: StudyPaths, seconds: dict[str, float], kept: list[dict[str, Any]], predicted_bytes: int) -> None:
+    """Note what this run of the study took. kept: which activations were cached, and why; predicted_bytes: of memory, see
+    `sweep.memory`; 0: none."""
     # Linux counts ru_maxrss in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     # Parts of a study may end at the same moment.
     with locks.held(study.root / "study.lock"):
         value = paths.read_json(study.study)
-        value["runs"].append({"started": value["started"], "seconds_by_phase": seconds, "peak_bytes": peak, "prefix": kept})
+        taken = {"seconds_by_phase": seconds, "peak_bytes": peak, "predicted_bytes": predicted_bytes, "prefix": kept}
+        value["runs"].append({"started": value["started"], **taken})
         paths.write_json(study.study, value)
 
 

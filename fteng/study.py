@@ -27,6 +27,7 @@ from fteng.results import write_images
 from fteng.survey import survey
 from fteng.sweep.cost import plan_work
 from fteng.sweep.foresee import foresee
+from fteng.sweep.memory import predicted_memory
 from fteng.sweep.run import run_exhaustive
 from fteng.sweep.track import Site, blank_starts, compile_at_once, lay_track, make_starts
 from fteng.train.compilations import count_compilations
@@ -40,8 +41,8 @@ _compilations, _revision = cache(count_compilations), cache(record.git_revision)
 
 def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, should_stop: Callable[[], bool]) -> None:
     """Everything but the report. Raises UserError on what a user can mend, train.trial.Interrupted when asked to stop."""
-    clock = _Clock()
-    ground = _lay(config, study, command, reporter, clock)
+    spent = _Spent()
+    ground = _lay(config, study, command, reporter, spent)
     pending = pending_trials(ground, study, reporter)
     probed = distributed.agree((study.probes / "result.json").exists())
     if probed and not pending and not added_trials(ground, study, reporter)[1]:
@@ -52,24 +53,23 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
     racing = ground.config.sweep.search == "race"
     reporter.say(f"{feed.where}; {'at most ' * racing}{len(pending)} of {len(ground.specs)} trials to run on {record.device()}")
     flops = flops_of(ground, pending)
-    kept: list[dict[str, Any]] = []
     if not probed:
-        with clock.phase("probes"):
+        with spent.phase("probes"):
             _survey(ground, study, feed, flops, reporter, should_stop)
     try:
         if pending:
-            _run_trials(ground, study, feed, flops, pending, reporter, should_stop, clock, kept)
+            _run_trials(ground, study, feed, flops, pending, reporter, should_stop, spent)
         # What was asked for beside the config, also meanwhile.
         while (found := added_trials(ground, study, reporter))[1]:
             wider, wanted = found
             if distributed.is_main():
                 _write_study(ground, wider, study, command)
             reporter.say(f"added to the study: {', '.join(spec.id for spec in wanted)}")
-            _run_trials(wider, study, feed, flops_of(wider, wanted), wanted, reporter, should_stop, clock, kept)
+            _run_trials(wider, study, feed, flops_of(wider, wanted), wanted, reporter, should_stop, spent)
         _forget_prefix(study)
     finally:
         if distributed.is_main():
-            record.append_run(study, clock.seconds, kept)
+            spent.record(study)
 
 
 def run_survey(
@@ -79,19 +79,19 @@ def run_survey(
 
     Raises what `run` raises.
     """
-    clock = _Clock()
-    ground = in_parts(_lay(config, study, command, reporter, clock), study)
+    spent = _Spent()
+    ground = in_parts(_lay(config, study, command, reporter, spent), study)
     _say_left_out(ground.dataset, reporter)
     feed, flops = lay_feed(ground), flops_of(ground, ground.specs)
     if not distributed.agree((study.probes / "result.json").exists()):
-        with clock.phase("probes"):
+        with spent.phase("probes"):
             _survey(ground, study, feed, flops, reporter, should_stop)
     site = make_site(ground, study, feed, reporter, should_stop)
-    with clock.phase("starts"):
+    with spent.phase("starts"):
         starts = make_starts(site, ground.specs, ground.specs)
         work = foresee(site, starts, ground.specs, flops)
     if distributed.is_main():
-        record.append_run(study, clock.seconds, [])
+        spent.record(study)
     return work
 
 
@@ -107,15 +107,14 @@ def make_parts(
     feed, flops = lay_feed(ground), flops_of(ground, ground.specs)
 
     def run_part(trials: Sequence[str]) -> None:
-        clock, wanted = _Clock(), set(trials)
-        kept: list[dict[str, Any]] = []
+        spent, wanted = _Spent(), set(trials)
         pending = [spec for spec in pending_trials(ground, study, reporter, wanted) if spec.id in wanted]
         try:
             if pending:
-                _run_trials(ground, study, feed, flops, pending, reporter, should_stop, clock, kept)
+                _run_trials(ground, study, feed, flops, pending, reporter, should_stop, spent)
         finally:
             if distributed.is_main():
-                record.append_run(study, clock.seconds, kept)
+                spent.record(study)
 
     return run_part
 
@@ -133,9 +132,9 @@ def foresee_all(config: Config, study: StudyPaths, reporter: Reporter) -> list[T
     return foresee(site, blank_starts(site, ground.specs), ground.specs, flops_of(ground, ground.specs))
 
 
-def _lay(config: Config, study: StudyPaths, command: str, reporter: Reporter, clock: "_Clock") -> Ground:
+def _lay(config: Config, study: StudyPaths, command: str, reporter: Reporter, spent: "_Spent") -> Ground:
     """The ground, and the first files."""
-    with clock.phase("data"), distributed.main_first():
+    with spent.phase("data"), distributed.main_first():
         ground = lay_ground(config, reporter)
     wider = widened(ground, study)
     if distributed.is_main():
@@ -221,24 +220,27 @@ def _run_trials(
     pending: Sequence[TrialSpec],
     reporter: Reporter,
     should_stop: Callable[[], bool],
-    clock: "_Clock",
-    kept: list[dict[str, Any]],
+    spent: "_Spent",
 ) -> None:
-    """Every pending trial. kept: is told which activations are kept, for the record."""
+    """Every pending trial."""
     site = make_site(ground, study, feed, reporter, should_stop)
-    with clock.phase("starts"):
+    with spent.phase("starts"):
         starts = make_starts(site, ground.specs, pending)
-    with clock.phase("prefix"):
+    with spent.phase("prefix"):
         track, found = lay_track(site, starts, ground.specs, pending, flops)
-        kept += found
+        spent.kept += found
     if ground.config.sweep.search == "race":
-        with clock.phase("trials"):
+        with spent.phase("trials"):
             run_race(track, lay_race(ground.specs, ground.config, len(ground.dataset.classes), study), study.race)
     else:
-        with clock.phase("compile"):
+        with spent.phase("compile"):
             compile_at_once(track, pending)
+            # What is to be cached is held by now.
+            memory = predicted_memory(track, pending, ())
+        reporter.say(f"memory at the peak of the trials: about {memory}")
+        spent.predicted_bytes = max(spent.predicted_bytes, sum(memory))
         plan_work(track, pending)
-        with clock.phase("trials"):
+        with spent.phase("trials"):
             run_exhaustive(track, pending)
 
 
@@ -257,11 +259,18 @@ def make_site(ground: Ground, study: StudyPaths, feed: Feed, reporter: Reporter,
     return Site(ground.config, ground.backbone, ground.weights, ground.dataset, feed, study, reporter, bench)
 
 
-class _Clock:
-    """Seconds a phase took, summed."""
+class _Spent:
+    """What a run of the study takes, for the record. kept: which activations are cached; predicted_bytes: of memory at its peak, 0
+    where nobody said."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.kept: list[dict[str, Any]] = []
+        self.predicted_bytes = 0
+
+    def record(self, study: StudyPaths) -> None:
+        """In study.json."""
+        record.append_run(study, self.seconds, self.kept, self.predicted_bytes)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

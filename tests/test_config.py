@@ -6,7 +6,8 @@ import pytest
 
 from fteng import config as schema
 from fteng import main
-from fteng.config import Config, check_flag, every_key, to_dict, validate
+from fteng.config import Config, every_key, to_dict
+from fteng.config_check import check_flag, validate
 from fteng.errors import UserError
 
 

@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 from fteng import config as schema
+from fteng import config_check
 from fteng.errors import UserError
 from tests.data import isic_folder
 
@@ -131,7 +132,7 @@ def _judge_module(module: str, arguments: list[str]) -> None:
     for argument in arguments:
         name = argument.partition("=")[0]
         if name.startswith("--config."):
-            schema.check_flag(argument)
+            config_check.check_flag(argument)
         elif name.startswith("-") and name != "--help":
             assert {name, name.lstrip("-")} & known, f"{module} has no flag {name}"
     given = next((argument.partition("=")[2] for argument in arguments if argument.startswith("--config=")), "...")
@@ -153,7 +154,7 @@ def _validated(file: str, overrides: list[str]) -> schema.Config:
         name, _, text = override.removeprefix("--config.").partition("=")
         section, _, leaf = name.rpartition(".")
         setattr(getattr(config, section) if section else config, leaf, _typed(kinds[name], text))
-    return schema.validate(config)
+    return config_check.validate(config)
 
 
 def _typed(kind: object, text: str) -> object:

@@ -11,6 +11,7 @@ ORDER = [
     {"errors"},
     {"locks"},
     {"config", "paths", "results", "progress"},
+    {"config_check"},
     {"record", "analysis", "data", "named"},
     {"similarity", "process", "distributed", "mesh"},
     {"freeze"},
@@ -66,7 +67,16 @@ def test_launch_knows_no_networks():
 
 # In an order in which each brings little that is new: the first to bring jax is named.
 NO_JAX = (
-    *("fteng", "fteng.config", "fteng.paths", "fteng.results", "fteng.progress", "fteng.record", "fteng.trials"),
+    *(
+        "fteng",
+        "fteng.config",
+        "fteng.config_check",
+        "fteng.paths",
+        "fteng.results",
+        "fteng.progress",
+        "fteng.record",
+        "fteng.trials",
+    ),
     *("fteng.freeze.plan", "fteng.steer.__main__", "fteng.distributed", "fteng.main", "fteng.jobs.claims", "fteng.jobs.__main__"),
     *(
         "launch.sweep",

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fteng import paths, record, report, summary
-from fteng.config import Config, to_dict, validate
+from fteng.config import Config, to_dict
+from fteng.config_check import validate
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
 from fteng.probe.source_profile import read_profile, write_profile

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -66,6 +67,34 @@ def test_predictions_are_of_val_and_test_and_match_the_split(finished):
         assert set(splits) == {"val", "test"}
         for name, predictions in splits.items():
             assert len(set(predictions.ids)) == len(predictions.ids) == sum(counts[name].values())
+
+
+def test_it_says_what_memory_its_trials_will_take(finished):
+    workdir, ended = finished
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("memory at the peak")]
+    told = re.fullmatch(r"memory at the peak of the trials: about ([0-9.]+) GiB \((.*)\)", line)
+    assert told is not None, line
+    total, parts = told.groups()
+    assert [part.split(" ", 1)[1] for part in parts.split(", ")] == ["in any case", "cached", "states", "step"]
+    taken = summary_of(workdir)["run"]
+    assert taken["predicted_bytes"] == pytest.approx(float(total) * 2**30, rel=0.02)
+    # Compiling included, which may have needed more.
+    assert 0.5 * taken["predicted_bytes"] < taken["peak_bytes"]
+
+
+@pytest.mark.slow
+def test_a_dry_run_is_the_bill_and_leaves_nothing(finished, tmp_path):
+    ended = run(tmp_path / "study", "--dry_run")
+    assert ended.returncode == 0, ended.stderr
+    head, *plans = ended.stdout.splitlines()
+    assert head.split()[:2] == ["plan", "trials"]
+    depths = [line for line in plans if line.startswith("freeze depth")]
+    assert len(depths) == len(summary_of(finished[0])["trials"]) == 2
+    # The deeper one costs more to train, by each measure.
+    cheap, dear = ([float(word) for word in line.split()[-4:]] for line in depths)
+    assert all(one <= other for one, other in zip(cheap, dear, strict=True))
+    assert "memory at the peak of the trials: about" in ended.stdout
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from fteng import config
+from fteng import config_check
 from fteng.config import Config, DataConfig
 from fteng.data.prepare import Dataset, prepare
 from fteng.data.records import Record, Source
@@ -65,4 +65,4 @@ def make_dataset(
     settings = DataConfig(
         name=name, image_size=images.shape[1], val_fraction=val_fraction, test_fraction=test_fraction, split_seed=seed
     )
-    return prepare(config.validate(Config(data=settings)).data, "bilinear", lambda _, __: None, Source(name, records))
+    return prepare(config_check.validate(Config(data=settings)).data, "bilinear", lambda _, __: None, Source(name, records))

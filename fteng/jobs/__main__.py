@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fteng import distributed, summary
-from fteng.config import from_dict
+from fteng.config_check import from_dict
 from fteng.errors import UserError
 from fteng.jobs.claims import record_death, submitted
 from fteng.jobs.files import JobFiles

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fteng import paths, steer
-from fteng.config import Config, from_dict, to_dict
+from fteng.config import Config, to_dict
+from fteng.config_check import from_dict
 from fteng.errors import UserError
 from fteng.jobs.files import JobFiles, decide
 from fteng.jobs.plan import Unit, make_units

@@ -66,6 +66,11 @@ def _decimals(value: float) -> int:
     return 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
 
 
+def gibibytes(count: int) -> str:
+    """Of memory."""
+    return f"{count / 2**30:.1f} GiB"
+
+
 def duration(seconds: float | None) -> str:
     """`0.4 s`, `41 s`, `23 min 11 s`, `3 h 5 min`."""
     if seconds is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fteng import paths, steer
-from fteng.config import from_dict
+from fteng.config_check import from_dict
 from fteng.errors import UserError
 from fteng.freeze.plan import FreezePlan
 from fteng.named import find_id

@@ -12,7 +12,7 @@ import numpy as np
 from fteng import paths, steer
 from fteng.analysis.bootstrap import group_weights
 from fteng.analysis.metrics import METRICS, deciding_metric, evaluate
-from fteng.config import from_dict
+from fteng.config_check import from_dict
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
 from fteng.race.record import read_race
@@ -182,9 +182,10 @@ def _run(record: Mapping[str, Any]) -> dict[str, Any]:
     for run in record["runs"]:
         phases.update(run["seconds_by_phase"])
     kept = {name: record[name] for name in ("command", "versions", "device", "cpu", "git", "started", "config")}
-    peak = max((run["peak_bytes"] for run in record["runs"]), default=None)
+    kept["peak_bytes"] = max((run["peak_bytes"] for run in record["runs"]), default=None)
+    kept["predicted_bytes"] = max((run.get("predicted_bytes", 0) for run in record["runs"]), default=0) or None
     kept["prefix"] = next((run["prefix"] for run in reversed(record["runs"]) if run.get("prefix")), [])
-    return kept | {"seconds": sum(phases.values()), "seconds_by_phase": dict(phases), "peak_bytes": peak}
+    return kept | {"seconds": sum(phases.values()), "seconds_by_phase": dict(phases)}
 
 
 def _chance(test: Predictions) -> dict[str, float | None]:

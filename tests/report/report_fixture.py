@@ -311,6 +311,8 @@ def make_summary(
             "git": "3f9e2ab",
             "started": "2025-11-24T10:31:07+00:00",
             "seconds": 1391.4,
+            "peak_bytes": 3_100_000_000,
+            "predicted_bytes": 1_800_000_000,
             "config": _config(depths, rates, seeds),
             "seconds_by_phase": {"data": 21.4, "probes": 63.2, "trials": 1294.0, "analysis": 9.1, "report": 3.7},
         },

@@ -1,0 +1,63 @@
+"""What a study will hold in memory at its peak, before its trials run."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from fteng.process import give_back_memory
+from fteng.sweep.track import Track
+from fteng.train.trial import batch_of
+from fteng.trials import TrialSpec
+
+# Of the host: programs that evaluate, writers of checkpoints and answers, which come when trials run (benchmarks/memory.py).
+_ALONGSIDE = 300 * 2**20
+
+
+class Memory(NamedTuple):
+    """Bytes where trials run: the memory of an accelerator, else that of this process.
+
+    held: whatever they are: libraries, images, weights, programs; cached: activations that are yet to be kept there; states:
+    of the trials that advance together, and step: what one call needs beside them, of the population that needs most.
+    """
+
+    held: int
+    cached: int
+    states: int
+    step: int
+
+    def __str__(self) -> str:
+        parts = (f"{value / 2**30:.2f} {name}" for name, value in zip(("in any case", *self._fields[1:]), self, strict=True))
+        return f"{sum(self) / 2**30:.2f} GiB ({', '.join(parts)})"
+
+
+def predicted_memory(track: Track, specs: Sequence[TrialSpec], kept: Sequence[Mapping[str, Any]]) -> Memory:
+    """Of all trials of `specs`, whose steps are compiled; what the compiler left is given back first. kept: what is yet to be
+    cached, as the record has it."""
+    give_back_memory()
+    own = jax.local_devices()[0].memory_stats() is not None
+    places = ("device",) if own else ("device", "memory")
+    cached = sum(choice["bytes"] for choice in kept if choice["place"] in places)
+    batch, size = batch_of(track.site.bench), track.site.dataset.images.shape[1]
+    states: Counter[tuple[Any, ...]] = Counter()
+    steps: dict[tuple[Any, ...], int] = {}
+    for spec in specs:
+        shape, program = track.shape(spec), track.program(spec)
+        population = spec.variant.start, shape.entry, spec.seed
+        activations = track.walk.shapes(track.starts[spec.variant.start], size, batch)[shape.entry]
+        states[population] += program.state_bytes
+        steps[population] = max(steps.get(population, 0), program.temporary_bytes + 4 * activations.size)
+    most = max(states, key=lambda population: states[population] + steps[population])
+    return Memory(held_bytes() + (0 if own else _ALONGSIDE), cached, states[most], steps[most])
+
+
+def held_bytes() -> int:
+    """In use now, on the first accelerator; else by this process (0 where the system does not say)."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats is not None:
+        return stats["bytes_in_use"]
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS")), 0)
