@@ -58,6 +58,7 @@ def read_answers(study: StudyPaths, name: str, split: str) -> tuple[list[str], P
     tap = named.tap_of(name, record["stages"])
     if tap is None:
         name = named.find_id(name, [row["id"] for row in record["trials"]])
+        _check_sound(study, name)
     file = study.trial(name).predictions if tap is None else study.probes / f"{tap}.parquet"
     if not file.exists():
         raise UserError(f"--trial: {name} has no predictions; run the study to its end, or name another trial")
@@ -68,6 +69,15 @@ def read_answers(study: StudyPaths, name: str, split: str) -> tuple[list[str], P
             f"{name} has predictions of {', '.join(answers)} alone, none of {split}; finish it, or give another --split or --trial"
         )
     return record["dataset"]["classes"], answers[split]
+
+
+def _check_sound(study: StudyPaths, trial: str) -> None:
+    """Answers of a trial whose audit failed are not those of its freeze plan. Raises UserError."""
+    where = study.trial(trial).result
+    if where.exists():
+        result = paths.read_record(where, "status", "note", mend="delete it, and its trial is run again")
+        if result["status"] == "failed":
+            raise UserError(f"trial {trial} failed ({result['note']}); name another")
 
 
 def to_csv(classes: list[str], predictions: Predictions) -> str:

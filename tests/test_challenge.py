@@ -68,13 +68,16 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path, capsys, monkeypatc
 @pytest.fixture
 def study(tmp_path):
     """Two trials, of which the second was stopped and has not seen the test images, and the probe of a stage."""
-    record = {"stages": ["stem", "block1"], "trials": [{"id": "depth0-x"}, {"id": "depth1-y"}], "dataset": {"classes": ["a", "b"]}}
+    trials = [{"id": name} for name in ("depth0-x", "depth1-y", "broken-z")]
+    record = {"stages": ["stem", "block1"], "trials": trials, "dataset": {"classes": ["a", "b"]}}
     (tmp_path / "study.json").write_text(json.dumps(record))
     splits = {name: {split: answers(f"{name}-{split}") for split in ("val", "test")} for name in ("done", "stopped", "probe")}
     del splits["stopped"]["test"]
     for name, place in {"done": "trials/depth0-x", "stopped": "trials/depth1-y"}.items():
         (tmp_path / place).mkdir(parents=True)
         write_predictions(tmp_path / place / "predictions.parquet", splits[name])
+    (tmp_path / "trials" / "broken-z").mkdir()
+    (tmp_path / "trials" / "broken-z" / "result.json").write_text('{"status": "failed", "note": "frozen: changed"}')
     (tmp_path / "probes").mkdir()
     write_predictions(tmp_path / "probes" / "stem.parquet", splits["probe"])
     (tmp_path / "report").mkdir()
@@ -102,7 +105,8 @@ def test_trials_and_probes_are_named_as_everywhere(study, words, image):
     [
         (["--trial=depth1"], "depth1-y has predictions of val alone, none of test; finish it, or give another --split or --trial"),
         (["--trial=depth"], "'depth' fits several trials; allowed: probe:STAGE, or one of depth0-x, depth1-y"),
-        (["--trial=none"], "'none' is no trial of this study; allowed: probe:STAGE, or one of depth0-x, depth1-y"),
+        (["--trial=none"], "'none' is no trial of this study; allowed: probe:STAGE, or one of depth0-x, depth1-y, broken-z"),
+        (["--trial=broken-z"], "trial broken-z failed (frozen: changed); name another"),
         (["--trial=probe:none"], "no stage is called 'none'; allowed: stem, block1"),
         (["--trial=probe:block1"], "probe:block1 has no predictions; run the study to its end"),
     ],
