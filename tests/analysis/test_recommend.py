@@ -31,7 +31,8 @@ def test_the_shallowest_that_is_not_worse_is_recommended() -> None:
     assert verdicts[found.best] == "best"
     assert "freeze depth 3 has 0." in found.reason
     assert "within the margin of 0.03" in found.reason
-    assert found.comparisons[4].p < 0.05
+    # Of 400 draws none is as large as what is seen, and what is seen is one more (Davison and Hinkley 1997, section 4.2.5).
+    assert found.comparisons[4].p == pytest.approx(1 / 401)
     assert [row.index for row in found.comparisons] == [0, 1, 2, 3, 4]
     for row in found.comparisons:
         assert row.low <= row.bound <= row.difference <= row.high

@@ -100,6 +100,20 @@ def test_plans_of_one_boundary_share_their_batches(lab, tmp_path):
         assert outcome(TrialPaths(tmp_path / "alone" / plan.leaves)) == outcome(TrialPaths(tmp_path / "together" / plan.leaves))
 
 
+def test_every_step_takes_the_rate_of_its_own(lab, deep_plan, deep_program, tmp_path):
+    taken = []
+
+    def run(state, frozen, x, labels, rates, key):
+        taken.append(rates)
+        return deep_program.run(state, frozen, x, labels, rates, key)
+
+    member = lab.begin(lab.spec(deep_plan), deep_program._replace(run=run), TrialPaths(tmp_path))
+    advance(lab.bench, [member], lab.recomputed(deep_program.entry), total_steps(lab.bench), lambda _: None)
+    member.checkpoints.close()
+    assert len(np.unique(member.rates[:, -1])) == total_steps(lab.bench)
+    np.testing.assert_array_equal(np.stack(taken), member.rates)
+
+
 def test_a_batch_that_is_not_on_the_device_is_refused(lab, deep_plan, deep_program, tmp_path):
     member, inputs = lab.begin(lab.spec(deep_plan), deep_program, TrialPaths(tmp_path)), lab.recomputed(deep_program.entry)
 
