@@ -63,6 +63,35 @@ def test_lanes_that_there_are_not(lanes, devices, processes, match, monkeypatch)
         make_mesh(devices, 32, lanes=lanes)
 
 
+LANES = """
+import jax, numpy as np
+from fteng.mesh import make_mesh
+mesh = make_mesh(2, 8, lanes=2)
+assert (mesh.devices, mesh.lanes, mesh.all_devices) == (2, 2, 4)
+rows = np.arange(16.0, dtype=np.float32).reshape(8, 2)
+everywhere = mesh.batch(rows), mesh.whole(rows), mesh.whole(jax.random.key(7))
+for index, ids in enumerate(([0, 1], [2, 3])):
+    lane = mesh.lane(index)
+    split, whole, key = lane.seen(everywhere)
+    for seen in (split, whole):
+        assert sorted(device.id for device in seen.sharding.device_set) == ids
+        np.testing.assert_array_equal(np.asarray(seen), rows)
+    assert [shard.data.shape for shard in split.addressable_shards] == [(4, 2)] * 2
+    assert jax.random.key_data(key).tolist() == jax.random.key_data(jax.random.key(7)).tolist()
+    assert sorted(device.id for device in lane.whole(rows).sharding.device_set) == ids
+    assert lane.seen(split) is split
+"""
+
+
+@pytest.mark.slow
+def test_each_lane_has_devices_of_its_own():
+    how = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    ended = subprocess.run(
+        [sys.executable, "-c", LANES], cwd=ROOT, env=os.environ | how, capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_trials_that_share_their_batches_take_the_lanes_in_turn():
     plans = [prefix_plan(("a", "b"), depth) for depth in (2, 1)]
     specs = [TrialSpec(*ways, {}) for ways in itertools.product(plans, [Variant()], (0.1, 0.2, 0.3), (0, 1))]

@@ -61,6 +61,12 @@ def test_optimizer_state_of_frozen_leaves(lab, deep_plan, deep_program, whole):
     assert checks["optimizer state is of trainable leaves only"].passed is False
 
 
+def test_flops_are_what_the_suffix_needs(deep_plan, deep_program):
+    for share, passed in ((1.04, True), (1.06, False), (0.96, True), (0.94, False)):
+        counted = deep_program._replace(flops=share * deep_program.expected_flops)
+        assert audit.check_flops(deep_plan, counted).passed is passed, share
+
+
 @pytest.mark.slow
 def test_gradients_through_the_frozen_prefix_cost_flops(lab, deep_plan, deep_program, monkeypatch):
     """What one logged norm over all gradients does: the whole backward pass is back, here of a step that has its prefix in it."""
