@@ -192,7 +192,7 @@ def _check_lanes(lanes: int, devices: int, has: int, processes: int) -> None:
         )
     if lanes * max(devices, 1) > has:
         each = f" of {devices} devices each" if devices > 1 else ""
-        raise UserError(f"train.lanes: got {lanes}{each}, but there are {has}; allowed: 1 to {has // max(devices, 1)}")
+        raise UserError(f"train.lanes: got {lanes}{each}, but devices here: {has}; allowed: 1 to {max(1, has // max(devices, 1))}")
 
 
 def _like(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:

@@ -16,7 +16,12 @@ _SHOWN = 4
 
 def name_of(row: Mapping[str, Any]) -> str:
     """Of a row of the depth curve in summary.json: the id of its first trial, or `probe:STAGE`."""
-    return row["trials"][0] if row["trials"] else f"{_PROBE}{row['tap']}"
+    return row["trials"][0] if row["trials"] else of_probe(row["tap"])
+
+
+def of_probe(tap: str) -> str:
+    """The name of a stage's probe."""
+    return f"{_PROBE}{tap}"
 
 
 def tap_of(name: str, stages: Sequence[str]) -> str | None:

@@ -52,7 +52,8 @@ def test_more_devices_than_there_are():
 @pytest.mark.parametrize(
     ("lanes", "devices", "processes", "match"),
     [
-        (2, 0, 1, r"train.lanes: got 2, but there are 1; allowed: 1 to 1"),
+        (2, 0, 1, r"train.lanes: got 2, but devices here: 1; allowed: 1 to 1"),
+        (2, 4, 1, r"train.lanes: got 2 of 4 devices each, but devices here: 1; allowed: 1 to 1"),
         (2, 0, 2, r"train.lanes: got 2 with 2 processes, whose devices share each trial; allowed: 1; .* launch.sweep"),
     ],
 )

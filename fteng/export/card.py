@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fteng import paths
+from fteng import named, paths
 from fteng.paths import StudyPaths
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _scores(card: Card, summary: Mapping[str, Any]) -> str:
     if row is None:
         own = [
             *(trial["test"] for trial in summary["trials"] if trial["id"] == card.model.name),
-            *(probe["test"] for probe in summary["probes"] if f"probe:{probe['tap']}" == card.model.name),
+            *(probe["test"] for probe in summary["probes"] if named.of_probe(probe["tap"]) == card.model.name),
         ]
         rows = [(name.replace("_", " "), *_told(value)) for name, value in own[0].items()]
     else:
@@ -196,7 +196,7 @@ def _is_recommended(card: Card, summary: Mapping[str, Any]) -> bool:
 
 
 def _names(row: Mapping[str, Any]) -> Sequence[str]:
-    return row["trials"] or [f"probe:{row['tap']}"]
+    return row["trials"] or [named.of_probe(row["tap"])]
 
 
 def _told(score: Mapping[str, Any] | float | None) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fteng import paths
+from fteng import named, paths
 from fteng.analysis.bootstrap import Interval
 from fteng.analysis.metrics import METRICS, probabilities_of
 from fteng.analysis.recommend import Candidate
@@ -101,7 +101,7 @@ def explainable(
     classes = record["dataset"]["classes"]
     return {
         "format": _FORMAT,
-        "name": row["trials"][0] if row["trials"] else f"probe:{row['tap']}",
+        "name": named.name_of(row),
         "weights": record["weights"]["sha256"],
         "data": record["dataset"]["digest"],
         "pictures": record["config"]["judge"]["pictures"],
