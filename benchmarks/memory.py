@@ -23,6 +23,7 @@ from benchmarks.record import write_record
 
 _ROOT = Path(__file__).parent.parent
 _FEW = ("--config.train.epochs=1", "--config.judge.resamples=200", "--config.sweep.seeds=0")
+_DEPTHS = "--config.sweep.freeze_depths=all,block4,0"
 _CASES = {
     "EfficientNet-Lite0, 64 px, batches of 32": ("configs/demo.py", ()),
     "the same, batches of 128": ("configs/demo.py", ("--config.train.batch_size=128",)),
@@ -30,7 +31,7 @@ _CASES = {
     "the same, 160 px, batches of 32": ("configs/demo.py", ("--config.data.image_size=160", "--config.data.limit=300")),
     "VGG16, 64 px, 300 images": (
         "configs/demo.py",
-        ("--config.backbone.name=vgg16", "--config.data.limit=300", "--config.sweep.freeze_depths=all,9,0"),
+        ("--config.backbone.name=vgg16", "--config.backbone.last_stage=block5", "--config.data.limit=300", _DEPTHS),
     ),
 }
 _TOLD = re.compile(r"memory at the peak of the trials: about ([0-9.]+) GiB")
@@ -62,7 +63,7 @@ def main() -> int:
 def _measure(folder: Path, config: str, flags: tuple[str, ...]) -> dict[str, float]:
     command = [sys.executable, "-m", "fteng.main", f"--config={config}", f"--workdir={folder / 'study'}", *flags]
     how: dict[str, Any] = {"cwd": _ROOT, "env": os.environ | {"FTENG_CACHE": str(folder / "cache")}, "text": True}
-    dry = subprocess.run([*command, "--dry_run"], **how, capture_output=True, check=True)
+    dry = subprocess.run([*command, "--dry_run"], **how, stdout=subprocess.PIPE, check=True)
     with subprocess.Popen(command, **how, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as study:
         predicted, measured = 0.0, 0.0
         assert study.stderr is not None
