@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import results
+from benchmarks.plots import PLOTS, svg
 from fteng import paths
 
 _FOLDER = Path(__file__).parent
@@ -78,6 +79,9 @@ def main() -> int:
     outcomes = {} if given.render else _run_all(given.quick, given.torch_python)
     paths.write_text(_PAGE, page(_FOLDER / "records"))
     records = read_records(_FOLDER / "records")
+    for record in records:
+        if record["benchmark"] in PLOTS:
+            paths.write_text(_PAGE.parent / f"{record['benchmark']}.svg", svg(record["benchmark"], record["rows"]))
     for file in quoting():
         paths.write_text(file, results.quoted(file.read_text(encoding="utf-8"), records))
     print(f"page: {_PAGE}")

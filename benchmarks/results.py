@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from benchmarks.plots import PLOTS
 from benchmarks.sections import SECTIONS, Column, Row, Section, Table, every
 
 # Runnable processes a core before a benchmark began, from which its ratios are worth nothing; as in benchmarks.backbones.
@@ -96,6 +97,7 @@ def _section(record: Row, command: str) -> _Shown:
     busy = max((row.get("load_per_core_before", 0.0) for row in rows), default=0.0)
     if busy > _BUSY:
         lines += ["", f"**Other work ran beside this**: {busy} runnable processes a core before it began. Do not quote its ratios."]
+    lines += ["", f"![{name}]({name}.svg)"] if name in PLOTS else []
     verdicts = []
     for table, taken in _tables(entry, rows):
         made = _table(table, taken)

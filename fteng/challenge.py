@@ -59,7 +59,7 @@ def read_answers(study: StudyPaths, name: str, split: str) -> tuple[list[str], P
     if tap is None:
         name = named.find_id(name, [row["id"] for row in record["trials"]])
         _check_sound(study, name)
-    file = study.trial(name).predictions if tap is None else study.probes / f"{tap}.parquet"
+    file = study.trial(name).predictions if tap is None else study.probe(tap)
     if not file.exists():
         raise UserError(f"--trial: {name} has no predictions; run the study to its end, or name another trial")
     answers = read_predictions(file)

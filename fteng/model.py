@@ -70,7 +70,7 @@ def stored_answers(workdir: Path, model: Model) -> dict[str, Predictions]:
     """What the study has on disk of this model: its answers to the images of val and test. Raises UserError."""
     study = StudyPaths(workdir)
     if named.tap_of(model.name, model.plan.stages) is not None:
-        return read_predictions(study.probes / f"{model.plan.tap}.parquet")
+        return read_predictions(study.probe(model.plan.tap))
     return read_predictions(study.trial(model.name).predictions)
 
 

@@ -46,7 +46,7 @@ def find_id(name: str, ids: Sequence[str], *, probes: bool = True) -> str:
 
 def recommended(study: StudyPaths) -> str:
     """The name of what the report recommends. Raises UserError where it recommends nothing, or is damaged."""
-    kept = study.report / "summary.json"
+    kept = study.summary
     try:
         summary: Any = paths.read_json(kept) if kept.exists() else {"recommendation": None}
         choice = summary["recommendation"]

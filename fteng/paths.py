@@ -74,6 +74,15 @@ class StudyPaths(NamedTuple):
         return self.root / "probes"
 
     @property
+    def surveyed(self) -> Path:
+        """Profile and probe of every tap; it exists = there is nothing left to probe."""
+        return self.probes / "result.json"
+
+    def probe(self, tap: str) -> Path:
+        """Answers of a tap's probe, one row a val and test image."""
+        return self.probes / f"{tap}.parquet"
+
+    @property
     def trials(self) -> Path:
         """Folder of trials."""
         return self.root / "trials"
@@ -95,8 +104,23 @@ class StudyPaths(NamedTuple):
 
     @property
     def report(self) -> Path:
-        """Folder of index.html and summary.json."""
+        """Folder of the page and all that is in it."""
         return self.root / "report"
+
+    @property
+    def page(self) -> Path:
+        """One self-contained page."""
+        return self.report / "index.html"
+
+    @property
+    def summary(self) -> Path:
+        """All numbers of the page."""
+        return self.report / "summary.json"
+
+    @property
+    def explained(self) -> Path:
+        """What only the networks can tell the page: saliency, and what tuning changed in each stage."""
+        return self.root / "explained.json"
 
     def trial(self, trial_id: str) -> TrialPaths:
         """The files of one trial."""

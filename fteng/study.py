@@ -44,7 +44,7 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
     spent = _Spent()
     ground = _lay(config, study, command, reporter, spent)
     pending = pending_trials(ground, study, reporter)
-    probed = distributed.agree((study.probes / "result.json").exists())
+    probed = distributed.agree(study.surveyed.exists())
     if probed and not pending and not added_trials(ground, study, reporter)[1]:
         _forget_prefix(study)
         return
@@ -83,7 +83,7 @@ def run_survey(
     ground = in_parts(_lay(config, study, command, reporter, spent), study)
     _say_left_out(ground.dataset, reporter)
     feed, flops = lay_feed(ground), flops_of(ground, ground.specs)
-    if not distributed.agree((study.probes / "result.json").exists()):
+    if not distributed.agree(study.surveyed.exists()):
         with spent.phase("probes"):
             _survey(ground, study, feed, flops, reporter, should_stop)
     site = make_site(ground, study, feed, reporter, should_stop)

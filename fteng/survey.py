@@ -54,7 +54,7 @@ def survey(
         started = time.perf_counter()
         found = probe.fit_probe(values, ground.dataset)
         seconds = time.perf_counter() - started
-        write_predictions(study.probes / f"{stage}.parquet", found.predictions)
+        write_predictions(study.probe(stage), found.predictions)
         heads |= {f"{stage}/{name}": values for name, values in found.head.items()}
         # The network up to the tap is paid for too, by its share of the pass.
         share = sum(flops[: index + 1]) / sum(flops)
@@ -65,7 +65,7 @@ def survey(
     ratios = _gradients(ground, feed, last, size)
     paths.write_json(study.probes / "similarity.json", _similarity(ground, features, rows, ratios))
     rows_of_profile = profile(ground.backbone.stages, ground.source, features.moments)
-    paths.write_json(study.probes / "result.json", {"probes": rows, "profile": rows_of_profile})
+    paths.write_json(study.surveyed, {"probes": rows, "profile": rows_of_profile})
 
 
 def _gradients(ground: Ground, feed: Feed, head: dict[str, np.ndarray], size: int) -> list[float] | None:

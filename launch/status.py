@@ -98,7 +98,7 @@ def standing(workdir: Path) -> Standing:
 def is_reported(workdir: Path) -> bool:
     """Whether a page stands that is of all the results there are, and of this config."""
     study = StudyPaths(workdir)
-    page, kept = study.report / "index.html", study.report / "summary.json"
+    page, kept = study.page, study.summary
     if not page.exists() or not kept.exists() or not study.study.exists():
         return False
     try:

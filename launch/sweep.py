@@ -287,7 +287,7 @@ def _end(workdir: Path) -> int:
         raise local.cancelled()
     if not whole:
         raise local.Ended(f"fteng: {now.line}; no report: python -m launch.sweep status --workdir={workdir} tells more", 1)
-    print(summary.headline(paths.read_json(study.report / "summary.json")))
+    print(summary.headline(paths.read_json(study.summary)))
     print(f"report: {(study.report / 'index.html').resolve()}")
     for row in now.rows:
         if row.state == "failed":

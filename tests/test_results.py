@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import all as every
-from benchmarks import results
+from benchmarks import plots, results
 from benchmarks.sections import SECTIONS
 
 ROOT = Path(__file__).parent.parent
@@ -126,6 +126,15 @@ def test_a_network_that_was_not_timed_hits_nothing_and_other_work_is_said() -> N
 def test_what_was_never_recorded_is_named() -> None:
     text = results.render([], {"feed": "", "page": ""})
     assert "Never recorded in full: feed, page." in text
+
+
+def test_a_picture_is_drawn_of_its_record() -> None:
+    rows = [{"grows": "images", "value": value, "probes": 2.0, "trials": float(value)} for value in (1, 4, 16)]
+    drawn = plots.svg("growth", [*rows, {"slope_of": "trials", "over": "images", "slope": 1.0}])
+    assert drawn.startswith("<svg")
+    for word in ("images", "seconds", "probes", "trials"):
+        assert word in drawn
+    assert "![growth](growth.svg)" in rendered([dict(row) for row in rows], "growth")
 
 
 def test_quick_runs_are_no_records(tmp_path: Path) -> None:

@@ -38,11 +38,11 @@ def explain(files: StudyPaths, summary: Mapping[str, Any], reporter: Reporter) -
     except UserError as error:
         reporter.say(f"the page will not show where the network looked: {error}")
         return
-    paths.write_json(files.root / "explained.json", {"of": wanted, **found})
+    paths.write_json(files.explained, {"of": wanted, **found})
 
 
 def _is_kept(files: StudyPaths, wanted: Mapping[str, Any]) -> bool:
-    kept = files.root / "explained.json"
+    kept = files.explained
     if not kept.exists():
         return False
     try:

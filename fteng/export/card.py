@@ -47,7 +47,7 @@ class Card(NamedTuple):
 def write_card(card: Card) -> str:
     """The card in Markdown; names from data are text, whatever they look like. Raises UserError on a broken summary."""
     anew = f"make it anew: python -m fteng.report {card.study.root}"
-    summary = paths.read_record(card.study.report / "summary.json", *_NEEDED, mend=anew)
+    summary = paths.read_record(card.study.summary, *_NEEDED, mend=anew)
     title = summary["experiment"] or f"{summary['backbone']} on {summary['dataset']['name']}"
     parts = [
         f"# {plain(title)}",

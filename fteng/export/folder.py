@@ -26,7 +26,7 @@ def write_folder(workdir: Path, model: Model, out: Path, naming: str = "", *, on
     if out.exists():
         raise UserError(f"--out: {out} exists; name another folder, or delete it")
     study = StudyPaths(workdir)
-    if not (study.report / "summary.json").exists():
+    if not study.summary.exists():
         raise UserError(
             f"{workdir} has no report, which the model card is made of; finish the study, or: python -m fteng.report {workdir}"
         )

@@ -52,8 +52,8 @@ def lay_race(specs: Sequence[TrialSpec], config: Config, classes: int, study: St
     """All that races, with the probes, which stand already. classes: how many."""
     judge, settings = config.judge, race_settings(config, classes)
     probes = []
-    for row in paths.read_json(study.probes / "result.json")["probes"]:
-        answers = read_predictions(study.probes / f"{row['tap']}.parquet")["val"]
+    for row in paths.read_json(study.surveyed)["probes"]:
+        answers = read_predictions(study.probe(row["tap"]))["val"]
         name, cost = f"linear classifier on {row['tap']}", row["cost"]["flops_per_example"]
         probes.append(Candidate(name, row["tap"], row["stage_index"] + 1, 0, cost, [answers], []))
     weights = group_weights(probes[0].val[0].groups, judge.resamples, zlib.crc32(b"val"))

@@ -91,7 +91,7 @@ def _read(workdir: Path, name: str, out: Path) -> Study:
 
     files = paths.StudyPaths(workdir)
     found = summaries.current(files) or summaries.collect(workdir)
-    page = files.report / "index.html"
+    page = files.page
     link = Path(os.path.relpath(page, out)).as_posix() if page.exists() else ""
     return Study(name, link, found, _answers(files, view.recommended(found)))
 
@@ -100,7 +100,7 @@ def _answers(files: paths.StudyPaths, row: Mapping[str, Any] | None) -> list[Pre
     if row is None:
         return []
     trials = [files.trial(name).predictions for name in row["trials"]]
-    found = [read_predictions(path)["test"] for path in trials or [files.probes / f"{row['tap']}.parquet"]]
+    found = [read_predictions(path)["test"] for path in trials or [files.probe(row["tap"])]]
     return [_by_name(answers) for answers in found if is_finite(answers)]
 
 

@@ -71,7 +71,7 @@ def collect(workdir: Path) -> dict[str, Any]:
     summary["explained"] = explained(study, None)
     if probed is None:
         return summary
-    answers = {row["tap"]: read_predictions(study.probes / f"{row['tap']}.parquet") for row in probed["probes"]}
+    answers = {row["tap"]: read_predictions(study.probe(row["tap"])) for row in probed["probes"]}
     some = next(iter(answers.values()))
     weights = {split: group_weights(some[split].groups, judge_config["resamples"], zlib.crc32(split.encode())) for split in some}
     judge = Judge(judge_config["metric"], judge_config["margin"], judge_config["confidence"], weights)
@@ -105,7 +105,7 @@ def current(study: StudyPaths) -> dict[str, Any] | None:
 
     study.json alone may be newer: every run writes it anew.
     """
-    page, kept = study.report / "index.html", study.report / "summary.json"
+    page, kept = study.page, study.summary
     if not page.exists() or not kept.exists():
         return None
     record = read_study(study, *_OF_STUDY)
@@ -124,7 +124,7 @@ def current(study: StudyPaths) -> dict[str, Any] | None:
 
 
 def _probed(study: StudyPaths) -> dict[str, Any] | None:
-    file, mend = study.probes / "result.json", f"delete {study.probes} and run the study again"
+    file, mend = study.surveyed, f"delete {study.probes} and run the study again"
     if not file.exists():
         return None
     found = paths.read_record(file, "profile", "probes", mend=mend)
@@ -135,7 +135,7 @@ def _probed(study: StudyPaths) -> dict[str, Any] | None:
 
 def records(study: StudyPaths) -> str:
     """A digest of what the numbers come from. Contents, not times: clocks of hosts differ, and files are copied."""
-    found = [study.probes / "result.json", study.race, steer.file_of(study), *sorted(study.trials.glob("*/result.json"))]
+    found = [study.surveyed, study.race, steer.file_of(study), *sorted(study.trials.glob("*/result.json"))]
     whole = hashlib.sha256()
     for path in found:
         if path.exists():

@@ -132,7 +132,7 @@ def _spread(rows: Sequence[Mapping[str, Any]], first: Mapping[str, Any]) -> list
 
 def explained(study: StudyPaths, wanted: Mapping[str, Any] | None) -> dict[str, Any]:
     """What `fteng.explain` kept of `wanted`, with `reason` where there is nothing."""
-    kept = study.root / "explained.json"
+    kept = study.explained
     if wanted is None or not kept.exists():
         return _unexplained("the networks were not looked at; python -m fteng.main does so at the end of a study")
     try:
