@@ -62,6 +62,7 @@ SHAPED = (
     "fteng.similarity.zero",
     "fteng.train.evaluate",
     "fteng.train.feed",
+    "fteng.train.population",
     "fteng.train.rates",
     "fteng.train.step",
     "fteng.train.trial",

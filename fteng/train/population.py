@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from fteng.analysis.metrics import evaluate
 from fteng.distributed import is_main
@@ -104,7 +104,9 @@ def judge(bench: Bench, members: Sequence[Running], inputs: Inputs, split: str) 
     return predict(networks, inputs, bench.dataset, split, batch_of(bench), bench.mesh, bench.beat)
 
 
-def _answer(forward: Forward, network: tuple[Parameters, tuple[Any, ...]], lane: Mesh, x: Array) -> Array:
+def _answer(
+    forward: Forward, network: tuple[Parameters, tuple[Any, ...]], lane: Mesh, x: Float[Array, "b *place c"]
+) -> Float[Array, "b classes"]:
     return forward(*network, lane.seen(x))
 
 
