@@ -131,7 +131,7 @@ def _run(config: schema.Config, workdir: Path, command: str) -> int:
         reporter.stop()
         raise
     print(summary.headline(collected))
-    print(f"report: {(files.report / 'index.html').resolve()}   ({time.perf_counter() - started:.0f} s)")
+    print(f"report: {files.page.resolve()}   ({time.perf_counter() - started:.0f} s)")
     return 0
 
 

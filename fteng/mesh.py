@@ -4,7 +4,7 @@ A step is one program over all images of a batch, whoever holds them: batch norm
 they see on one device. XLA's partitioner puts in the sums over devices.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -111,6 +111,10 @@ class Mesh(NamedTuple):
             return np.asarray(x)
         return np.asarray(_gather(self._sharding())(x))
 
+    def here(self, x: Array) -> Array:
+        """Whole, on one device of every process. All processes must ask."""
+        return x if self.grid is None else jax.device_put(self.fetch(x), jax.local_devices()[0])
+
     def compile(self, function: Callable[..., Tree], **options: Any) -> Any:
         """`jax.jit` of a function whose results are on every device."""
         placed: dict[str, Any] = {} if self.grid is None else {"out_shardings": self._sharding()}
@@ -175,13 +179,36 @@ def make_mesh(devices: int, batch: int, *, lanes: int = 1, shard_frozen: bool = 
     if batch % total:
         low = batch - batch % total
         near = f"{low} or {low + total}" if low else f"{total}"
-        divisors = [k for k in range(1, has + 1) if batch % (k * processes) == 0]
+        divisors = [k for k in range(1, has // lanes + 1) if batch % (k * processes) == 0]
         fewer = f", or train.devices to {', '.join(map(str, divisors))}" if divisors else ""
         raise UserError(
             f"a step of {batch} images cannot be shared by {total} devices; set train.batch_size to a multiple of {total}, such as"
             f" {near}{fewer} (a step never has more images than there are to train on)"
         )
     return Mesh(jax.sharding.Mesh(np.array(chosen).reshape(lanes, total), (_TRIALS, _DATA)), shard_frozen)
+
+
+def on_each_device(
+    run: Callable[..., Tree], images: Sequence[Shaped[Array, "b ..."]], whole: Sequence[Tree] = (), *, add: bool
+) -> Tree:
+    """In a program: run(*images, *whole), on each device of the traced mesh with its own part of `images`; the results are added
+    over devices, or one a part lie as a batch does.
+
+    For a loop over images, which XLA's partitioner does not split: it would gather all images on every device, and each would do
+    the work of all. A batch that the devices do not divide is worked on by each of them.
+    """
+    devices = jax.sharding.get_abstract_mesh().shape.get(_DATA, 1)
+    if devices == 1 or images[0].shape[0] % devices:
+        return run(*images, *whole)
+
+    def mine(*arguments: Any) -> Tree:
+        found = run(*arguments)
+        return jax.lax.psum(found, _DATA) if add else found
+
+    part, everywhere = PartitionSpec(_DATA), PartitionSpec()
+    parts = (*[part] * len(images), *[everywhere] * len(whole))
+    # Not checked: a loop that begins with zeros would have to say that they differ from device to device.
+    return jax.shard_map(mine, in_specs=parts, out_specs=everywhere if add else part, check_vma=False)(*images, *whole)
 
 
 def _check_lanes(lanes: int, devices: int, has: int, processes: int) -> None:

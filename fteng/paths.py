@@ -78,6 +78,15 @@ class StudyPaths(NamedTuple):
         """Profile and probe of every tap; it exists = there is nothing left to probe."""
         return self.probes / "result.json"
 
+    @property
+    def similarity(self) -> Path:
+        """How like the source the data are, and what was advised before the sweep."""
+        return self.probes / "similarity.json"
+
+    def heads(self, start: str) -> Path:
+        """Of every tap's probe, `pretrained` alone; of another start, its numbers too."""
+        return self.probes / ("heads.npz" if start == "pretrained" else f"start-{start}.npz")
+
     def probe(self, tap: str) -> Path:
         """Answers of a tap's probe, one row a val and test image."""
         return self.probes / f"{tap}.parquet"

@@ -51,7 +51,7 @@ def prepare_start(
     Of the pretrained network the probes have already done so. Of several processes the first writes, and the others may return
     before it has.
     """
-    kept = _kept(name, study)
+    kept = study.heads(name)
     if name == "pretrained":
         return
     there = distributed.is_main() and kept.exists()
@@ -74,7 +74,7 @@ def prepare_start(
 
 def read_start(name: str, taps: Iterable[str], pretrained: Pretrained, study: StudyPaths) -> Start:
     """The named start (see `trials.Variant.start`) with the heads of `taps`. Raises UserError if one is missing or damaged."""
-    weights, kept = _weights(name, pretrained), _kept(name, study)
+    weights, kept = _weights(name, pretrained), study.heads(name)
     arrays = _read(kept)
     try:
         if name != "pretrained":
@@ -88,10 +88,6 @@ def read_start(name: str, taps: Iterable[str], pretrained: Pretrained, study: St
     digest = weights.digest if name == "pretrained" else f"{name} of {weights.digest}"
     source = jax.tree.map(np.array, (weights.params, weights.stats))
     return Start(weights.params, weights.stats, heads, {"backbone": pretrained.backbone.name, "weights": digest}, source)
-
-
-def _kept(name: str, study: StudyPaths) -> Path:
-    return study.probes / ("heads.npz" if name == "pretrained" else f"start-{name}.npz")
 
 
 def _weights(name: str, pretrained: Pretrained) -> Weights:

@@ -60,10 +60,10 @@ def survey(
         share = sum(flops[: index + 1]) / sum(flops)
         rows.append(probe.record(stage, index, found, sum(flops[: index + 1]), seconds + share * pass_seconds))
         reporter.advance(1, stage)
-    paths.write_by(study.probes / "heads.npz", lambda path: np.savez(path, **heads))
+    paths.write_by(study.heads("pretrained"), lambda path: np.savez(path, **heads))
     last = {name: heads[f"{ground.backbone.stages[-1]}/{name}"] for name in ("kernel", "bias")}
     ratios = _gradients(ground, feed, last, size)
-    paths.write_json(study.probes / "similarity.json", _similarity(ground, features, rows, ratios))
+    paths.write_json(study.similarity, _similarity(ground, features, rows, ratios))
     rows_of_profile = profile(ground.backbone.stages, ground.source, features.moments)
     paths.write_json(study.surveyed, {"probes": rows, "profile": rows_of_profile})
 

@@ -288,7 +288,7 @@ def _end(workdir: Path) -> int:
     if not whole:
         raise local.Ended(f"fteng: {now.line}; no report: python -m launch.sweep status --workdir={workdir} tells more", 1)
     print(summary.headline(paths.read_json(study.summary)))
-    print(f"report: {(study.report / 'index.html').resolve()}")
+    print(f"report: {study.page.resolve()}")
     for row in now.rows:
         if row.state == "failed":
             print(f"fteng: given up: {row.note}; python -m launch.sweep retry --workdir={workdir} tries again", file=sys.stderr)

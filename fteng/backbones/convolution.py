@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 from fteng.backbones import winograd
 from fteng.backbones.depthwise import depthwise as shifted_depthwise
 from fteng.backbones.windows import Padding, Pads, gradient_pads, images_at_once, output_size, pad, pads_of
+from fteng.mesh import on_each_device
 
 # Bytes of the patches that one matrix product of the weight gradient takes.
 _PATCHES = 32 * 2**20
@@ -134,11 +135,11 @@ def _windowed_backward(
 ) -> tuple[Float[Array, "n h w inputs"], Float[Array, "k k inputs outputs"]]:
     x, kernel = saved
     if _tiled(x, kernel, stride, pads, 64):
-        dkernel = winograd.weight_gradient(x, dy, pads)
+        dkernel = on_each_device(partial(winograd.weight_gradient, pads), (x, dy), add=True)
     elif dy.size <= _FEW_PIXELS * dy.shape[-1]:
         (dkernel,) = jax.linear_transpose(lambda kernel: _native(x, kernel, stride, pads), kernel)(dy)
     else:
-        dkernel = _weight_gradient(x, kernel.shape[0], stride, pads, dy)
+        dkernel = on_each_device(partial(_weight_gradient, kernel.shape[0], stride, pads), (x, dy), add=True)
     if _tiled(x, kernel, stride, pads, _WIDE):
         return winograd.transpose(dy, kernel, gradient_pads(x.shape, dy.shape, 3, 1, pads)), dkernel
     (dx,) = jax.linear_transpose(lambda x: _native(x, kernel, stride, pads), x)(dy)
@@ -149,7 +150,7 @@ _windowed.defvjp(_windowed_forward, _windowed_backward)
 
 
 def _weight_gradient(
-    x: Float[Array, "n h w inputs"], size: int, stride: int, pads: Pads, dy: Float[Array, "n rows columns outputs"]
+    size: int, stride: int, pads: Pads, x: Float[Array, "n h w inputs"], dy: Float[Array, "n rows columns outputs"]
 ) -> Float[Array, "{size} {size} inputs outputs"]:
     """Patches times dy, summed over groups of images whose patches fit `_PATCHES` bytes.
 

@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from fteng.backbones.windows import Pads, gradient_pads, output_size, pad
+from fteng.mesh import on_each_device
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -33,14 +34,14 @@ def _backward(
     x, kernel = saved
     spread = pad(dy, gradient_pads(x.shape, dy.shape, kernel.shape[0], stride, pads), stride)
     dx = _shifted_sum(spread, kernel[::-1, ::-1, 0], (x.shape[1], x.shape[2]), 1)
-    return dx, _weight_gradient(x, kernel.shape[0], stride, pads, dy)
+    return dx, on_each_device(partial(_weight_gradient, kernel.shape[0], stride, pads), (x, dy), add=True)
 
 
 depthwise.defvjp(_forward, _backward)
 
 
 def _weight_gradient(
-    x: Float[Array, "n h w c"], size: int, stride: int, pads: Pads, dy: Float[Array, "n rows columns c"]
+    size: int, stride: int, pads: Pads, x: Float[Array, "n h w c"], dy: Float[Array, "n rows columns c"]
 ) -> Float[Array, "{size} {size} 1 c"]:
     """Of every tap, the sum over images, rows and columns of the shifted input times dy.
 

@@ -7,6 +7,7 @@ The images are worked on in groups whose tiles fit `_TILES` bytes: larger groups
 memory again and again where a fresh array would be paged in.
 """
 
+from functools import partial
 from typing import TypeAlias
 
 import jax
@@ -15,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from fteng.backbones.windows import Pads, images_at_once, output_size, pad
+from fteng.mesh import on_each_device
 
 _TILES = 64 * 2**20
 _Places: TypeAlias = list[list[Array]]
@@ -24,7 +26,8 @@ def convolve(
     x: Float[Array, "n h w inputs"], kernel: Float[Array, "3 3 inputs outputs"], pads: Pads
 ) -> Float[Array, "n rows columns outputs"]:
     """The convolution of stride 1."""
-    return _convolve(x, _spread_kernel([[kernel[i, j] for j in range(3)] for i in range(3)]), pads, 0)
+    matrices = _spread_kernel([[kernel[i, j] for j in range(3)] for i in range(3)])
+    return on_each_device(partial(_convolve, pads, 0), (x,), (matrices,), add=False)
 
 
 def transpose(
@@ -34,11 +37,12 @@ def transpose(
 
     The matrices are multiplied as they lie: turning them took two to three times the convolution at 512 channels.
     """
-    return _convolve(y, _spread_kernel([[kernel[2 - i, 2 - j] for j in range(3)] for i in range(3)]), pads, 1)
+    matrices = _spread_kernel([[kernel[2 - i, 2 - j] for j in range(3)] for i in range(3)])
+    return on_each_device(partial(_convolve, pads, 1), (y,), (matrices,), add=False)
 
 
 def _convolve(
-    x: Float[Array, "n h w inputs"], matrices: _Places, pads: Pads, inputs_axis: int
+    pads: Pads, inputs_axis: int, x: Float[Array, "n h w inputs"], matrices: _Places
 ) -> Float[Array, "n rows columns outputs"]:
     rows, columns = output_size(x.shape, 3, 1, pads)
     high, wide = -(-rows // 2), -(-columns // 2)
@@ -64,7 +68,7 @@ def _convolve(
 
 
 def weight_gradient(
-    x: Float[Array, "n h w inputs"], slope: Float[Array, "n rows columns outputs"], pads: Pads
+    pads: Pads, x: Float[Array, "n h w inputs"], slope: Float[Array, "n rows columns outputs"]
 ) -> Float[Array, "3 3 inputs outputs"]:
     """Of the sum of `slope` times the convolution's output, with respect to the kernel."""
     high, wide = -(-slope.shape[1] // 2), -(-slope.shape[2] // 2)

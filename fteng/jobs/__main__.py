@@ -107,7 +107,7 @@ def _part(part: str, workdir: Path, worker: str, why: str) -> int:
         return STOPPED
     if answer is not None:
         print(summary.headline(answer))
-        print(f"report: {(StudyPaths(workdir).report / 'index.html').resolve()}")
+        print(f"report: {StudyPaths(workdir).page.resolve()}")
     return 0
 
 

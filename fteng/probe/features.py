@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, Int, UInt8
+from jaxtyping import Array, Bool, Float32, Int, UInt8
 
 from fteng.backbones.backbone import Backbone, BatchNormMode
 from fteng.backbones.weights import Weights
 from fteng.data.prepare import Dataset
 from fteng.mesh import ALONE, Mesh
-from fteng.probe.moments import add_moments, central_moments, output_moments
+from fteng.probe.moments import add_moments, central_moments, image_moments, moments_of_all
 from fteng.train.evaluate import batches
 from fteng.train.feed import Feed
 
@@ -39,12 +39,13 @@ class Features(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """What one batch says; the arrays are still on the device. Of `pooled` the first len(rows) rows count."""
+    """What one batch says; the arrays are still on the device, but for `outputs`, which are of the images that count, or None where
+    nobody asked. Of `pooled` the first len(rows) rows count."""
 
     rows: Int[np.ndarray, "_"]
     pooled: list[Array]
     inputs: tuple[Tree, ...]
-    outputs: tuple[Tree, ...]
+    outputs: tuple[Tree, ...] | None
 
 
 def extract(
@@ -82,17 +83,17 @@ def observe(
 def output_widths(backbone: Backbone, weights: Weights, image_size: int) -> list[int]:
     """Channels of each stage's output, which may be fewer than its features have. Nothing is computed."""
     images = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.uint8)
-    _, _, outputs = jax.eval_shape(_one_batch(backbone, ALONE), weights.params, weights.stats, images, np.ones(1, bool))
-    return [layer["mean"].shape[0] for layer in outputs]
+    _, _, outputs = jax.eval_shape(_one_batch(backbone, ALONE), weights.params, weights.stats, images, np.bool_(True))
+    return [layer["mean"].shape[1] for layer in outputs]
 
 
 def _one_batch(backbone: Backbone, mesh: Mesh) -> Callable[..., tuple[list[Array], tuple[Tree, ...], tuple[Tree, ...]]]:
     # Weights are arguments, so that the network with other numbers is the same program.
     def one_batch(
-        params: Any, stats: Any, images: UInt8[Array, "b h w 3"], counts: Array
+        params: Any, stats: Any, images: UInt8[Array, "b h w 3"], wanted: Bool[Array, ""]
     ) -> tuple[list[Array], tuple[Tree, ...], tuple[Tree, ...]]:
         outputs, stats = backbone.outputs(params, stats, backbone.preprocess.apply(images), modes=BatchNormMode.OBSERVE)
-        moments = mesh.join((stats, tuple(output_moments(y, counts) for y in outputs)))
+        moments = mesh.join((stats, tuple(image_moments(y, wanted) for y in outputs)))
         return [mesh.split(backbone.pool(y)) for y in outputs], *moments
 
     return jax.jit(one_batch)
@@ -104,12 +105,11 @@ def _pass(
     """counts: whether the moments of outputs are asked for."""
     padded = batches(rows, batch_size)
     images = feed.batches([part for part, _ in padded])
-    params, stats = feed.mesh.whole((weights.params, weights.stats))
+    params, stats, wanted = feed.mesh.whole((weights.params, weights.stats, jnp.asarray(counts)))
     for (part, counted), seen in zip(padded, images, strict=True):
-        asked = np.arange(batch_size) < counted * counts
         with feed.mesh.tracing():
-            found = run(params, stats, seen, feed.mesh.batch(asked))
-        yield _Batch(part[:counted], *found)
+            pooled, inputs, outputs = run(params, stats, seen, wanted)
+        yield _Batch(part[:counted], pooled, inputs, moments_of_all(outputs, counted) if counts else None)
 
 
 class _Running(NamedTuple):

@@ -27,23 +27,19 @@ def adapt(
     are averaged (precise statistics, Wu and Johnson 2021), not smoothed.
     """
 
-    mesh = feed.mesh
-
     def one_batch(params: Tree, stats: Tree, images: Array) -> Tree:
         x = backbone.preprocess.apply(images)
-        return mesh.join(backbone.apply(params, stats, x, modes=BatchNormMode.BATCH, momentum=0.0)[1])
+        return backbone.apply(params, stats, x, modes=BatchNormMode.BATCH, momentum=0.0)[1]
 
-    run, (params, stats) = jax.jit(one_batch), mesh.whole((weights.params, weights.stats))
+    run = jax.jit(one_batch)
     total, seen = None, 0
     # Sources come class by class, and a batch of one class would be normalised as one.
     rows = np.random.default_rng(0).permutation(dataset.splits["train"])
     for part, counted in batches(rows, batch_size):
         # A padded batch counts its last image more than once; a set smaller than a batch has nothing else.
         if counted == batch_size or total is None:
-            # Whole on every device: split, each layer would be two sums over devices, and the bits would depend on their number.
-            images = mesh.whole(feed.take(part))
-            with mesh.tracing():
-                found = run(params, stats, images)
+            # On one device: split, each layer would be two sums over devices, and the bits would hang on their number.
+            found = run(weights.params, weights.stats, feed.mesh.here(feed.take(part)))
             total = add_moments(total, found, 1)
             seen += 1
         on_images(counted)
@@ -51,23 +47,34 @@ def adapt(
     return weights._replace(stats=jax.tree.map(lambda values: jnp.asarray(values, jnp.float32), moments))
 
 
-def output_moments(y: Float[Array, "n *place c"], counts: Bool[Array, "n"]) -> dict[str, Float[Array, "c"]]:
-    """`mean` and biased `var` of each channel over the images that count and all their places; of tokens, over all tokens.
+def image_moments(y: Float[Array, "n *place c"], wanted: Bool[Array, ""]) -> dict[str, Float[Array, "n c"]]:
+    """`mean` and biased `var` of each channel of each image over its places; of tokens, over all tokens.
 
-    Zeros, and not computed, where no image counts.
+    Zeros, and not computed, where they are not wanted. Image by image there is nothing to add over devices: XLA:CPU runs sums that
+    are inside a condition in any order, and devices that meet in different ones wait for ever.
     """
 
-    def computed() -> dict[str, Float[Array, "c"]]:
+    def computed() -> dict[str, Float[Array, "n c"]]:
         wide = y.astype(jnp.float32)
         places = tuple(range(1, y.ndim - 1))
-        share = counts / jnp.sum(counts)
         # The mean first, and then about it: a difference of two large squares would lose the variance in float32.
-        mean = share @ jnp.mean(wide, axis=places)
-        return {"mean": mean, "var": share @ jnp.mean(jnp.square(wide - mean), axis=places)}
+        mean = jnp.mean(wide, axis=places, keepdims=True)
+        return {"mean": mean.reshape(zeros.shape), "var": jnp.mean(jnp.square(wide - mean), axis=places)}
 
+    zeros = jnp.zeros((y.shape[0], y.shape[-1]))
     # A reading of every activation is some percent of a pass on a CPU: not for images whose moments nobody asks for.
-    zeros = {name: jnp.zeros(y.shape[-1]) for name in ("mean", "var")}
-    return jax.lax.cond(jnp.any(counts), computed, lambda: zeros)
+    return jax.lax.cond(wanted, computed, lambda: {"mean": zeros, "var": zeros})
+
+
+def moments_of_all(layers: Tree, images: int) -> Tree:
+    """From what `image_moments` says of each of the first so many images, what they are together: float64 `mean` and biased `var`,
+    (c,), a layer."""
+
+    def together(layer: dict[str, Any]) -> dict[str, Float[np.ndarray, "c"]]:
+        mean, var = (np.asarray(layer[name][:images], np.float64) for name in ("mean", "var"))
+        return {"mean": mean.mean(0), "var": var.mean(0) + mean.var(0)}
+
+    return jax.tree.map(together, jax.device_get(layers), is_leaf=_is_layer)
 
 
 def add_moments(total: Tree | None, moments: Tree, weight: int) -> Tree:

@@ -21,7 +21,7 @@ def similarity(study: StudyPaths, rows: Sequence[Row], trials: Sequence[Mapping[
 
     rows: every plan with a score, tuned and probed; trials: of the summary, for what the sweep took.
     """
-    path = study.probes / "similarity.json"
+    path = study.similarity
     if not path.exists():
         return None
     assessment = paths.read_record(path, "format", mend=f"delete {study.probes} and run the study again")

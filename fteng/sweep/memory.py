@@ -12,7 +12,8 @@ from fteng.sweep.track import Track
 from fteng.train.trial import batch_of
 from fteng.trials import TrialSpec
 
-# Of the host: programs that evaluate, writers of checkpoints and answers, which come when trials run (benchmarks/memory.py).
+# Of the host: programs that evaluate, writers of checkpoints and answers, which come when trials run. Seen, not reckoned, on
+# studies of EfficientNet-Lite0 (benchmarks/memory.py).
 _ALONGSIDE = 300 * 2**20
 
 
@@ -45,7 +46,8 @@ def predicted_memory(track: Track, specs: Sequence[TrialSpec], kept: Sequence[Ma
     steps: dict[tuple[Any, ...], int] = {}
     for spec in specs:
         shape, program = track.shape(spec), track.program(spec)
-        population = spec.variant.start, shape.entry, spec.seed
+        # An accelerator holds what is on its lane, the host all.
+        population = spec.variant.start, shape.entry, spec.seed, track.lanes[spec.id] if own else 0
         activations = track.walk.shapes(track.starts[spec.variant.start], size, batch)[shape.entry]
         states[population] += program.state_bytes
         steps[population] = max(steps.get(population, 0), program.temporary_bytes + 4 * activations.size)

@@ -11,13 +11,14 @@ from fteng.backbones.catalogue import load
 from fteng.config import BackboneConfig
 from fteng.data.prepare import Dataset
 from fteng.probe.features import extract, observe, output_widths
-from fteng.probe.moments import adapt, add_moments, central_moments, output_moments
+from fteng.probe.moments import adapt, add_moments, central_moments, image_moments, moments_of_all
 from fteng.train.feed import make_feed
 from tests.probe.tiny_network import SIZE, images, tiny_network, tiny_weights
 
 NETWORK = tiny_network()
 WEIGHTS = tiny_weights(NETWORK)
 BACKBONE = NETWORK.backbone
+WANTED = jnp.asarray(True)
 
 
 def outputs_of(shown):
@@ -82,7 +83,7 @@ def test_a_channel_far_from_zero_keeps_its_variance():
     y = (3000 + rng.normal(0, 0.5, (16, 10, 10, 2))).astype(np.float32)
     total = None
     for part in np.split(y, 4):
-        total = add_moments(total, output_moments(jnp.asarray(part), jnp.ones(4, bool)), 4)
+        total = add_moments(total, moments_of_all(image_moments(jnp.asarray(part), WANTED), 4), 4)
     found = central_moments(total, 16)
     np.testing.assert_allclose(found["var"], y.astype(np.float64).var((0, 1, 2)), rtol=1e-3)
     # What squares summed in float32 would have made of it.
@@ -91,13 +92,14 @@ def test_a_channel_far_from_zero_keeps_its_variance():
 
 
 def test_nothing_is_nothing_and_no_nan():
-    found = output_moments(jnp.ones((2, 3, 3, 4)), jnp.zeros(2, bool))
+    found = image_moments(jnp.ones((2, 3, 3, 4)), jnp.asarray(False))
+    assert {values.shape for values in found.values()} == {(2, 4)}
     assert all((values == 0).all() for values in found.values())
 
 
 def test_tokens_and_images_that_do_not_count():
     y = np.random.default_rng(1).normal(size=(5, 7, 3)).astype(np.float32)
-    found = output_moments(jnp.asarray(y), jnp.arange(5) < 3)
+    found = moments_of_all(image_moments(jnp.asarray(y), WANTED), 3)
     np.testing.assert_allclose(found["mean"], y[:3].mean((0, 1)), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found["var"], y[:3].var((0, 1)), rtol=1e-5)
 
