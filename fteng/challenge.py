@@ -16,12 +16,13 @@ from scipy.special import softmax
 from fteng import named, paths
 from fteng.analysis.metrics import is_finite
 from fteng.data.folder import IMAGE_SUFFIXES
-from fteng.errors import UserError
+from fteng.errors import UserError, command
 from fteng.paths import StudyPaths
 from fteng.record import read_study
 from fteng.results import Predictions, read_predictions
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Exit status: 0, or 2 when the user has something to mend."""
     parser = argparse.ArgumentParser(
@@ -32,19 +33,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--split", choices=("test", "val"), default="test", help="which images (default: test)")
     parser.add_argument("--trial", default="", metavar="ID", help=named.TRIAL)
     given = parser.parse_args(arguments)
+    study = StudyPaths(given.workdir)
+    classes, predictions = read_answers(study, given.trial, given.split)
     try:
-        study = StudyPaths(given.workdir)
-        classes, predictions = read_answers(study, given.trial, given.split)
-        try:
-            paths.write_text(given.out, to_csv(classes, predictions))
-        except OSError as error:
-            raise UserError(
-                f"--out: cannot write {given.out} ({error.strerror}); give a file in a folder that you may write to"
-            ) from None
-        print(f"{len(predictions.ids)} images: {given.out}")
-    except UserError as error:
-        print(f"fteng: {error}", file=sys.stderr)
-        return 2
+        paths.write_text(given.out, to_csv(classes, predictions))
+    except OSError as error:
+        raise UserError(
+            f"--out: cannot write {given.out} ({error.strerror}); give a file in a folder that you may write to"
+        ) from None
+    print(f"{len(predictions.ids)} images: {given.out}")
     return 0
 
 

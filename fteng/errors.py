@@ -1,8 +1,32 @@
-"""The one exception for what a user can mend."""
+"""The one exception for what a user can mend, and how every command ends on it. Imports no jax."""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import ParamSpec
+
+P = ParamSpec("P")
 
 
 class UserError(Exception):
-    """Bad input: its text is one line that says what, got, allowed and what to do next.
+    """Bad input: its text is one line that says what, got, allowed and what to do next; several faults are a line each, and an
+    indented line belongs to the one above.
 
-    `fteng.main` prints it without a traceback and exits with status 2; everything else that escapes is a defect of fteng.
+    A `command` prints it without a traceback and ends with status 2; everything else that escapes is a defect of fteng.
     """
+
+
+def command(main: Callable[P, int]) -> Callable[P, int]:
+    """The same function, except that a UserError becomes `fteng: LINE` on stderr, a fault a line, and the exit status 2."""
+
+    @functools.wraps(main)
+    def run(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            return main(*args, **kwargs)
+        except UserError as error:
+            for line in str(error).split("\n"):
+                # As it is, a command that it names can be copied.
+                print(line if line.startswith(" ") else f"fteng: {line}", file=sys.stderr)
+            return 2
+
+    return run

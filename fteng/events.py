@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fteng import paths, steer
-from fteng.errors import UserError
+from fteng.errors import UserError, command
 from fteng.paths import StudyPaths, TrialPaths
 from fteng.race.record import read_race
 from fteng.record import read_study
@@ -56,6 +56,7 @@ class News(NamedTuple):
 Tell = Callable[[News], None]
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Exit status: 0, or 2 when the user has something to mend."""
     parser = argparse.ArgumentParser(
@@ -74,9 +75,6 @@ def main(arguments: list[str]) -> int:
             if not given.follow or not running:
                 return 0
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-    except UserError as error:
-        print(f"fteng: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         return 0
 

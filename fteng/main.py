@@ -25,7 +25,7 @@ from ml_collections import config_flags
 
 from fteng import config as schema
 from fteng import config_check, distributed
-from fteng.errors import UserError
+from fteng.errors import UserError, command
 from fteng.process import DISK_ERRORS, STOPPED, prepare_process, stop_on_signal
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config(), for example configs/demo.py.")
@@ -33,6 +33,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this study; made if i
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be run and what each trial would cost, then stop.")
 
 
+@command
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0 done, 2 the user can mend it (one line says what), 143 stopped on request with everything saved."""
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]):
@@ -43,9 +44,6 @@ def main(argv: Sequence[str]) -> int:
         if not _WORKDIR.value:
             raise UserError("--workdir is missing; give a folder for this study, for example --workdir=runs/demo")
         return _run(config, Path(str(_WORKDIR.value)).expanduser(), shlex.join(["python", "-m", "fteng.main", *argv[1:]]))
-    except UserError as error:
-        print(f"fteng: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("fteng: stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
         return 128 + signal.SIGINT

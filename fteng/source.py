@@ -13,7 +13,7 @@ import numpy as np
 from fteng import main as command_line
 from fteng import record
 from fteng.config import Config
-from fteng.errors import UserError
+from fteng.errors import UserError, command
 
 _HELP = """\
 Make a source profile: mean and variance of every stage's output over a set of images. A study then compares your data with it,
@@ -35,6 +35,7 @@ example, for VGG16 with torchvision's weights and a sample of ImageNet:
 """
 
 
+@command
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0, or 2 when the user has something to mend."""
     parser = argparse.ArgumentParser(
@@ -59,9 +60,6 @@ def main(argv: Sequence[str]) -> int:
         file = [] if given.config is None else [f"--config={given.config}"]
         config = command_line.parse([argv[0], *file, *keys])
         print(make(config, given.out, given.about, command))
-    except UserError as error:
-        print(f"fteng: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("fteng: stopped; no file was written", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -38,7 +38,7 @@ from rich.console import Console
 from fteng import main as study_main
 from fteng import paths, record, steer
 from fteng.config import Config, every_key, to_dict
-from fteng.errors import UserError
+from fteng.errors import UserError, command
 from fteng.jobs import claims
 from fteng.jobs.files import JobFiles, check_file_system
 from fteng.locks import is_held, take
@@ -59,6 +59,7 @@ _ROUNDS = 2
 _SLURM_WORKERS = 4
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     """Exit status, see above."""
     if not arguments or {"--help", "-h"} & set(arguments):
@@ -87,9 +88,6 @@ def main(arguments: Sequence[str]) -> int:
             return _dry_run(config, workdir, given.executor)
         command = shlex.join(["python", "-m", "launch.sweep", *arguments])
         return _run(config, workdir, given.executor, command, detach=given.detach)
-    except UserError as error:
-        print(f"fteng: {error}", file=sys.stderr)
-        return 2
     except OSError as error:
         if error.errno not in (*DISK_ERRORS, errno.EACCES, errno.EPERM):
             raise

@@ -1,10 +1,9 @@
 """What a user takes home of a study: its network as a weights file, or as a folder that runs without fteng."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from fteng.errors import UserError
+from fteng.errors import UserError, command
 from fteng.named import TRIAL
 
 _HELP = """\
@@ -35,6 +34,7 @@ example:
 _FOREIGN = frozenset({".pth", ".pt", ".bin", ".h5", ".keras", ".npz", ".onnx", ".ckpt", ".msgpack", ".pb"})
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Exit status: 0, or 2 when the user has something to mend."""
     parser = argparse.ArgumentParser(
@@ -46,12 +46,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--naming", default="", metavar="NAME", help="whose tensor names (default: those the weights came in)")
     parser.add_argument("--onnx", action="store_true", help="a model.onnx in the folder too (pip install 'fteng[onnx-out]')")
     given = parser.parse_args(arguments)
-    try:
-        for line in export(given.workdir, given.out, given.trial, given.naming, onnx=given.onnx):
-            print(line)
-    except UserError as error:
-        print(f"fteng: {error}", file=sys.stderr)
-        return 2
+    for line in export(given.workdir, given.out, given.trial, given.naming, onnx=given.onnx):
+        print(line)
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from fteng import distributed, summary
 from fteng.config_check import from_dict
-from fteng.errors import UserError
+from fteng.errors import command
 from fteng.jobs.claims import record_death, submitted
 from fteng.jobs.files import JobFiles
 from fteng.paths import StudyPaths
@@ -51,12 +51,10 @@ def main(arguments: list[str]) -> int:
     return status
 
 
+@command
 def _answered(given: argparse.Namespace) -> int:
     try:
         return _part(given.part, given.workdir, given.worker, given.why)
-    except UserError as error:
-        print(f"fteng: {error}", file=sys.stderr)
-        return 2
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise

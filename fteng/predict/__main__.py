@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from fteng.errors import UserError
+from fteng.errors import command
 from fteng.named import TRIAL
 from fteng.predict.output import ENDINGS
 
@@ -32,6 +32,7 @@ example:
 """
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Exit status: 0, 2 when the user has something to mend, 130 when stopped."""
     given = _parse(arguments)
@@ -49,9 +50,6 @@ def main(arguments: list[str]) -> int:
             raise
         reporter.close()
         print(said)
-    except UserError as error:
-        print(f"fteng: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("fteng: stopped; what is answered is kept, the same command goes on from there", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fteng.errors import UserError
+from fteng.errors import UserError, command
 
 _HELP = """\
 Make the page of a study again from the records in its work directory, or set several studies side by side on one page.
@@ -30,6 +30,7 @@ examples:
 """
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Exit status: 0, or 2 when the user has something to mend."""
     parser = argparse.ArgumentParser(
@@ -44,18 +45,13 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--out", type=Path, help="folder of the page of several studies (default: ./compared)")
     given = parser.parse_args(arguments)
-    try:
-        if len(given.workdirs) > 1:
-            from fteng.report import compare
+    if len(given.workdirs) > 1:
+        from fteng.report import compare
 
-            command = shlex.join(["python", "-m", "fteng.report", *arguments])
-            print(compare.write(given.out or Path("compared"), given.workdirs, command))
-        else:
-            print(_one(given.workdirs, given.out))
-    except UserError as error:
-        for line in str(error).splitlines():
-            print(f"fteng: {line}", file=sys.stderr)
-        return 2
+        command = shlex.join(["python", "-m", "fteng.report", *arguments])
+        print(compare.write(given.out or Path("compared"), given.workdirs, command))
+    else:
+        print(_one(given.workdirs, given.out))
     return 0
 
 

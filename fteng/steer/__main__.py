@@ -9,7 +9,7 @@ from typing import Any
 
 from fteng import paths, steer
 from fteng.config_check import from_dict
-from fteng.errors import UserError
+from fteng.errors import UserError, command
 from fteng.freeze.plan import FreezePlan
 from fteng.named import find_id
 from fteng.paths import StudyPaths
@@ -38,6 +38,7 @@ examples:
 _TRIES = 5
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0, or 2 when the user has something to mend."""
     parser = argparse.ArgumentParser(
@@ -52,11 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--layer_decay", type=float, help="add, clone: another factor on the rate a stage away from the head")
     parser.add_argument("--unfreezing", choices=("at_once", "gradual"), help="add, clone")
     given = parser.parse_args(arguments)
-    try:
-        print(_steer(StudyPaths(given.workdir), given))
-    except UserError as error:
-        print(f"fteng: {error}", file=sys.stderr)
-        return 2
+    print(_steer(StudyPaths(given.workdir), given))
     return 0
 
 

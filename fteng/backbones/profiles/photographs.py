@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fteng.errors import UserError
+from fteng.errors import UserError, command
 
 _SIZE = 224
 # Package of the images -> their names; the folder of each becomes a class of the data set, which must have two.
@@ -23,18 +23,15 @@ PHOTOGRAPHS = {
 }
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Exit status: 0, or 2 when the user has something to mend."""
     parser = argparse.ArgumentParser(prog="python -m fteng.backbones.profiles.photographs", description=__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to write; must not be there yet")
     folder: Path = parser.parse_args(arguments).folder
-    try:
-        if folder.exists():
-            raise UserError(f"{folder} is there already; name a folder that is not")
-        print(f"{write(folder)} images in {folder}")
-    except UserError as error:
-        print(f"fteng: {error}", file=sys.stderr)
-        return 2
+    if folder.exists():
+        raise UserError(f"{folder} is there already; name a folder that is not")
+    print(f"{write(folder)} images in {folder}")
     return 0
 
 

@@ -199,6 +199,6 @@ def _how_to_get(path: str, lacking: str) -> str:
             "  pipx install isic-cli        # by the ISIC archive; needs Python 3.12",
             f"  isic image download --search 'image_type:dermoscopic' --limit 5000 {where}",
             "  (all images: unpack the archive's snapshot zip; challenge data: put images and CSV tables into one folder)",
-            f"Then: python -m fteng.main --config=configs/isic.py --config.data.path={where} --workdir=runs/isic",
+            f"  python -m fteng.main --config=configs/isic.py --config.data.path={where} --workdir=runs/isic",
         )
     )

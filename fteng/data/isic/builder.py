@@ -19,7 +19,7 @@ from fteng.config import DataConfig
 from fteng.data.isic.archive import read_isic
 from fteng.data.isic.columns import FIELDS
 from fteng.data.records import Source
-from fteng.errors import UserError
+from fteng.errors import UserError, command
 
 
 class IsicArchive(tfds.core.GeneratorBasedBuilder):
@@ -71,16 +71,13 @@ def build(config: DataConfig, data_dir: Path) -> IsicArchive:
     return builder
 
 
+@command
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fteng.data.isic.builder", description=str(__doc__).partition("\n")[0])
     parser.add_argument("--path", required=True, help="folder that `isic image download` wrote")
     parser.add_argument("--data_dir", default="~/tensorflow_datasets", help="where the data set goes")
     arguments = parser.parse_args()
-    try:
-        print(build(DataConfig(source="isic", path=arguments.path), Path(arguments.data_dir).expanduser()).info)
-    except UserError as error:
-        print(f"fteng: {error}", file=sys.stderr)
-        return 2
+    print(build(DataConfig(source="isic", path=arguments.path), Path(arguments.data_dir).expanduser()).info)
     return 0
 
 
