@@ -6,15 +6,18 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 from jaxtyping import install_import_hook
 
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
+
 # Workers of one run share what the run itself made, and keep to a core each: jax would start threads for all cores in both.
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) is None:
     os.environ["FTENG_CACHE"] = tempfile.mkdtemp(prefix="fteng-test-cache-")
-elif hasattr(os, "sched_setaffinity"):
-    cores = sorted(os.sched_getaffinity(0))
+elif CORES:
+    cores = sorted(CORES)
     os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 # Before the first of them is imported. `tests/test_shapes.py` fails if the hook falls off one.
@@ -89,6 +92,20 @@ def finished(tmp_path_factory):
         workdir = tmp_path_factory.mktemp("study") / "study"
         shutil.copytree(shared / "study", workdir)
     return workdir, subprocess.CompletedProcess([], 0, *json.loads(said.read_text()))
+
+
+@pytest.fixture
+def all_cores() -> Iterator[None]:
+    """What the test starts may run on all cores, not on the worker's own. One thread of XLA:CPU adds up in another order than
+    several, and a process of two devices has two threads in any case."""
+    if len(CORES) == 1:
+        pytest.skip("one core: a process of one device has one thread, one of two devices has two, which add up in another order")
+    own = os.sched_getaffinity(0) if CORES else CORES
+    if CORES:
+        os.sched_setaffinity(0, CORES)
+    yield
+    if CORES:
+        os.sched_setaffinity(0, own)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
