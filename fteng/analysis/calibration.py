@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import root_scalar
 from scipy.special import softmax
 
-from fteng.analysis.metrics import calibration_pairs, equal_mass_bins, is_finite, oriented, probabilities_of, ratio
+from fteng.analysis.metrics import BINS, calibration_pairs, equal_mass_bins, is_finite, probabilities_of, ratio
 from fteng.results import Predictions
 
 
@@ -48,17 +48,16 @@ def apply_temperature(predictions: Predictions, temperature: float) -> Predictio
     return predictions._replace(logits=(predictions.logits / np.float32(temperature)).astype(np.float32))
 
 
-def reliability(predictions: Predictions, bins: int = 15, positive: int = 1) -> list[Bin]:
+def reliability(predictions: Predictions) -> list[Bin]:
     """Bins of equal mass, the ones of the metric `ece`, from the lowest forecast up.
 
-    The forecast is the probability of class `positive` with two classes, of the most likely class with more. Equal forecasts
+    The forecast is the probability of class 1 with two classes, of the most likely class with more. Equal forecasts
     share a bin, so bins may differ in size, and with fewer distinct forecasts than bins some are empty.
     """
-    turned = oriented(predictions, positive)
-    forecast, outcome = calibration_pairs(turned.labels, probabilities_of(turned))
-    cells = equal_mass_bins(forecast, np.ones((1, len(forecast))), bins)[0]
-    counts = np.bincount(cells, minlength=bins)
-    means = [ratio(np.bincount(cells, values, minlength=bins), counts) for values in (forecast, outcome)]
+    forecast, outcome = calibration_pairs(predictions.labels, probabilities_of(predictions))
+    cells = equal_mass_bins(forecast, np.ones((1, len(forecast))))[0]
+    counts = np.bincount(cells, minlength=BINS)
+    means = [ratio(np.bincount(cells, values, minlength=BINS), counts) for values in (forecast, outcome)]
     return [
         Bin(int(n), float(forecast), float(observed)) if n else Bin(0, None, None)
         for n, forecast, observed in zip(counts, *means, strict=True)

@@ -10,6 +10,9 @@ from fteng.analysis.bootstrap import depth_score, depth_scores, informative_grou
 from fteng.analysis.metrics import resampled
 from fteng.results import Predictions
 
+# Of the interval of DeLong's test.
+_DELONG_CONFIDENCE = 0.95
+
 
 class Scores(NamedTuple):
     """One depth. point: mean over seeds; draws: (resamples,) the same on each resample; seeds: (s,) each seed on all images."""
@@ -116,9 +119,9 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
-def delong(labels: np.ndarray, first: np.ndarray, second: np.ndarray, confidence: float = 0.95) -> Difference:
-    """The difference of two AUCs on the same images by DeLong, DeLong and Clarke-Pearson 1988, through midranks (Sun and Xu
-    2014).
+def delong(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> Difference:
+    """The difference of two AUCs on the same images with its 95 % interval, by DeLong, DeLong and Clarke-Pearson 1988, through
+    midranks (Sun and Xu 2014).
 
     labels: (n,) in {0, 1}; first, second: (n,) scores, larger = more class 1. It takes every image for independent: a check of
     `paired` where each group is one image. nan where a class has fewer than two images, or nothing varies but they differ.
@@ -137,5 +140,5 @@ def delong(labels: np.ndarray, first: np.ndarray, second: np.ndarray, confidence
     difference = float(areas[0] - areas[1])
     if error == 0:
         return Difference(0.0, 0.0, 0.0, 1.0) if difference == 0 else Difference(difference, np.nan, np.nan, np.nan)
-    reach = float(stats.norm.ppf((1 + confidence) / 2)) * error
+    reach = float(stats.norm.ppf((1 + _DELONG_CONFIDENCE) / 2)) * error
     return Difference(difference, difference - reach, difference + reach, float(2 * stats.norm.sf(abs(difference) / error)))

@@ -14,7 +14,8 @@ from fteng.analysis.curve import Curve, trace
 from fteng.results import Predictions
 
 Over = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-_BINS = 15
+# Of equal mass, for the calibration error and its diagram.
+BINS = 15
 # The smallest normal float64: a certain and wrong answer costs 708 nats, not infinity.
 _TINY = np.finfo(np.float64).tiny
 # Weights handled at a time: the running sums of a chunk then stay in the processor's cache.
@@ -52,15 +53,6 @@ def is_finite(predictions: Predictions) -> bool:
     return bool(np.isfinite(predictions.logits).all())
 
 
-def oriented(predictions: Predictions, positive: int) -> Predictions:
-    """Two classes with `positive` as class 1; the same predictions where it is so already or there are more classes."""
-    if positive not in (0, 1):
-        raise ValueError(f"positive: got {positive}, allowed: 0 or 1")
-    if positive == 1 or predictions.logits.shape[1] != 2:
-        return predictions
-    return predictions._replace(labels=1 - predictions.labels, logits=predictions.logits[:, ::-1])
-
-
 def applicable(classes: int) -> list[Metric]:
     """The metrics that have a meaning for so many classes, in the order of METRICS."""
     return [metric for metric in METRICS.values() if classes == 2 or not metric.binary]
@@ -83,14 +75,13 @@ def resampled(metric: str, predictions: Predictions, weights: np.ndarray) -> np.
     return np.concatenate(parts)
 
 
-def evaluate(predictions: Predictions, positive: int = 1) -> dict[str, float | None]:
+def evaluate(predictions: Predictions) -> dict[str, float | None]:
     """Every applicable metric of one set by name; None = undefined (a class has no image, a logit is not finite, no image at
-    all).
-
-    positive: with two classes, the index of the one that sensitivity speaks of.
-    """
-    turned, ones = oriented(predictions, positive), np.ones((1, len(predictions.labels)))
-    values = {metric.name: float(resampled(metric.name, turned, ones)[0]) for metric in applicable(predictions.logits.shape[1])}
+    all)."""
+    ones = np.ones((1, len(predictions.labels)))
+    values = {
+        metric.name: float(resampled(metric.name, predictions, ones)[0]) for metric in applicable(predictions.logits.shape[1])
+    }
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
@@ -139,7 +130,7 @@ def calibration_pairs(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np
     return probabilities.max(axis=1), (probabilities.argmax(axis=1) == labels).astype(np.float64)
 
 
-def equal_mass_bins(forecast: np.ndarray, weights: np.ndarray, bins: int = _BINS) -> np.ndarray:
+def equal_mass_bins(forecast: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The bin of each image under each of weights (r, n): (r, n) int; equal weight a bin, equal forecasts (n,) in one bin."""
     _, inverse = np.unique(forecast, return_inverse=True)
     distinct = int(inverse.max(initial=-1)) + 1
@@ -147,15 +138,15 @@ def equal_mass_bins(forecast: np.ndarray, weights: np.ndarray, bins: int = _BINS
     mass = np.bincount(cells.ravel(), weights.astype(np.float64).ravel(), minlength=distinct * len(weights))
     mass = mass.reshape(len(weights), distinct)
     middle = ratio(mass.cumsum(axis=1) - mass / 2, mass.sum(axis=1, keepdims=True))
-    return np.clip(np.nan_to_num(middle * bins), 0, bins - 1).astype(np.int64)[:, inverse]
+    return np.clip(np.nan_to_num(middle * BINS), 0, BINS - 1).astype(np.int64)[:, inverse]
 
 
 def _ece(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
     forecast, outcome = calibration_pairs(labels, probabilities)
     weights = weights.astype(np.float64)
-    cells = equal_mass_bins(forecast, weights) + _BINS * np.arange(len(weights))[:, None]
-    gaps = np.bincount(cells.ravel(), (weights * (forecast - outcome)).ravel(), minlength=_BINS * len(weights))
-    return ratio(np.abs(gaps.reshape(-1, _BINS)).sum(axis=1), weights.sum(axis=1))
+    cells = equal_mass_bins(forecast, weights) + BINS * np.arange(len(weights))[:, None]
+    gaps = np.bincount(cells.ravel(), (weights * (forecast - outcome)).ravel(), minlength=BINS * len(weights))
+    return ratio(np.abs(gaps.reshape(-1, BINS)).sum(axis=1), weights.sum(axis=1))
 
 
 def _by_curve(measure: Callable[[Curve], np.ndarray]) -> Over:

@@ -20,11 +20,10 @@ def table(
     metric: str,
     resamples: int,
     confidence: float,
-    levels: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """One row a level of the attribute, in the order of `levels`, then others by name, then `not stated`.
+    """One row a level of the attribute, by name, then `not stated`.
 
-    seeds: one depth; attribute: (n,) of its images, None or empty = not stated; levels: also those that may have no image.
+    seeds: one depth; attribute: (n,) of its images, None or empty = not stated.
     Each row: level, images, groups, classes (images a class), value, low, high, and note, which says why a value or an
     interval is missing (else empty). Groups are resampled within the level. Differences between levels are not tested here:
     with many levels some differ by chance. Raises ValueError where the attribute does not fit the images.
@@ -32,9 +31,8 @@ def table(
     names = np.array([text.strip() or _UNKNOWN if text else _UNKNOWN for text in attribute], dtype=object)
     if len(names) != len(seeds[0].labels):
         raise ValueError(f"attribute: got {len(names)} values for {len(seeds[0].labels)} images")
-    others = sorted(set(names) - set(levels) - {_UNKNOWN})
-    order = [*levels, *others, *([_UNKNOWN] if _UNKNOWN in names and _UNKNOWN not in levels else [])]
-    return [_row(level, seeds, np.flatnonzero(names == level), metric, resamples, confidence) for level in order]
+    levels = sorted(set(names), key=lambda name: (name == _UNKNOWN, name))
+    return [_row(level, seeds, np.flatnonzero(names == level), metric, resamples, confidence) for level in levels]
 
 
 def _row(
@@ -44,8 +42,6 @@ def _row(
     classes = np.bincount(parts[0].labels, minlength=parts[0].logits.shape[1])
     counts = {"images": len(rows), "groups": len(np.unique(parts[0].groups)), "classes": classes.tolist()}
     row = {"level": level} | counts | {"value": None, "low": None, "high": None}
-    if not len(rows):
-        return row | {"note": "no image"}
     found = interval(parts, metric, group_weights(parts[0].groups, resamples, _SEED), confidence)
     label = METRICS[metric].label
     if found.value is None:

@@ -17,6 +17,9 @@ from fteng.mesh import ALONE, Mesh
 from fteng.train.entry import Entry
 from fteng.train.trial import Start
 
+# Runs of a segment after the one that compiles it; the fastest counts.
+_TIMED = 2
+
 
 class Walk:
     """The programs from image to entry for one network. entries: all that will be asked for; they are where segments end. mesh:
@@ -94,14 +97,14 @@ class Walk:
             found[entry] = x if entry == Entry(0) else jax.eval_shape(self._leave[entry.pooled], x)
         return found
 
-    def seconds(self, start: Start, images: UInt8[Array, "b h w 3"], repeats: int = 2) -> dict[int, float]:
+    def seconds(self, start: Start, images: UInt8[Array, "b h w 3"]) -> dict[int, float]:
         """An image's seconds from the images to each cut, measured on this batch; what must be compiled is compiled before."""
         found, total = {0: 0.0}, 0.0
         x = jax.block_until_ready(self._plain(images))
         for low, high in self._segments:
             taken: list[float] = []
             y = x
-            for _ in range(repeats + 1):
+            for _ in range(1 + _TIMED):
                 began = time.perf_counter()
                 y = jax.block_until_ready(self.onward(start, x, low, high))
                 taken.append(time.perf_counter() - began)

@@ -14,12 +14,11 @@ _MAX_ITERATIONS = 1000
 
 class Solution(NamedTuple):
     """One of each a strength s. kernels, biases: for raw features; gradient: the largest entry of the final gradient relative to
-    that at zero; iterations: until all were below the tolerance."""
+    that at zero."""
 
     kernels: Float32[np.ndarray, "s channels classes"]
     biases: Float32[np.ndarray, "s classes"]
     gradient: Float32[np.ndarray, "s"]
-    iterations: int
 
 
 def fit(
@@ -42,7 +41,7 @@ def fit(
     # Directions are padded to a power of two, so that taps of similar width share one compiled program.
     padding = (1 << int(kept.sum() - 1).bit_length()) - int(kept.sum())
     spectrum, basis = np.pad(spectrum[kept], (0, padding), constant_values=1.0), np.pad(basis[:, kept], ((0, 0), (0, padding)))
-    kernels, biases, gradient, iterations = _descend(
+    kernels, biases, gradient = _descend(
         jnp.asarray(standard @ basis, jnp.float32),
         jax.nn.one_hot(labels, classes),
         jnp.asarray(spectrum, jnp.float32),
@@ -54,7 +53,6 @@ def fit(
         raw.astype(np.float32),
         (np.asarray(biases, np.float64) - mean @ raw).astype(np.float32),
         np.asarray(gradient),
-        int(iterations),
     )
 
 
@@ -75,8 +73,8 @@ def _descend(
     spectrum: Float[Array, "r"],
     strengths: Float[Array, "s"],
     zero: Float[Array, "r+1 s classes"],
-) -> tuple[Float[Array, "r s classes"], Float[Array, "s classes"], Float[Array, "s"], Int32[Array, ""]]:
-    """rows: in the eigenbasis. Returns kernels, biases, relative gradients and the number of iterations.
+) -> tuple[Float[Array, "r s classes"], Float[Array, "s classes"], Float[Array, "s"]]:
+    """rows: in the eigenbasis. Returns kernels, biases and relative gradients.
 
     The start is an argument and the products are plain matrices on purpose: XLA:CPU (jaxlib 0.10.2) multiplies a constant zero
     operand of a three-axis einsum wrongly, to NaN.
@@ -113,4 +111,4 @@ def _descend(
 
     ones = jnp.ones_like(strengths)
     end = jax.lax.while_loop(unfinished, advance, _Descent(zero, zero, ones[:, None], ones, jnp.int32(0)))
-    return end.point[:-1], end.point[-1], end.gradient, end.iteration
+    return end.point[:-1], end.point[-1], end.gradient

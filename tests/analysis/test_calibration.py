@@ -65,11 +65,5 @@ def test_reliability_bins_add_up_to_the_ece() -> None:
 
 
 def test_a_constant_answer_fills_one_bin_and_the_others_say_none() -> None:
-    bins = reliability(as_predictions(np.array([0, 1, 1, 1]), np.zeros(4)), bins=3)
-    assert [(found.images, found.forecast, found.observed) for found in bins] == [
-        (0, None, None),
-        (4, 0.5, 0.75),
-        (0, None, None),
-    ]
-    turned = reliability(as_predictions(np.array([0, 1, 1, 1]), np.zeros(4)), bins=3, positive=0)
-    assert turned[1].observed == 0.25
+    bins = reliability(as_predictions(np.array([0, 1, 1, 1]), np.zeros(4)))
+    assert bins == [*[(0, None, None)] * 7, (4, 0.5, 0.75), *[(0, None, None)] * 7]

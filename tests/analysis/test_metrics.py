@@ -4,7 +4,7 @@ from simulated_patients import as_predictions
 from sklearn import metrics as reference
 from sklearn.preprocessing import label_binarize
 
-from fteng.analysis.metrics import METRICS, applicable, evaluate, oriented, probabilities_of, resampled
+from fteng.analysis.metrics import METRICS, applicable, evaluate, probabilities_of, resampled
 from fteng.results import Predictions
 
 
@@ -146,17 +146,15 @@ def test_confident_networks_are_still_ordered_right() -> None:
     assert huge["log_loss"] == pytest.approx(708.396, abs=0.01)
 
 
-def test_positive_says_which_class_sensitivity_speaks_of() -> None:
+def test_exchanged_classes_exchange_sensitivity_and_specificity() -> None:
     labels, probabilities, _ = _set(2, seed=5)
     predictions = as_predictions(labels, np.log(probabilities[:, 1] / probabilities[:, 0]))
-    first, second = evaluate(predictions, positive=0), evaluate(predictions, positive=1)
-    by_hand = evaluate(as_predictions(1 - labels, np.log(probabilities[:, 0] / probabilities[:, 1])))
-    assert first == pytest.approx(by_hand, abs=1e-6)
+    turned = predictions._replace(labels=1 - labels, logits=predictions.logits[:, ::-1])
+    first, second = evaluate(turned), evaluate(predictions)
     for name in ("auc", "accuracy", "balanced_accuracy", "log_loss", "brier", "ece"):
         assert first[name] == pytest.approx(second[name], abs=1e-9)
+    assert first["sensitivity_at_specificity_90"] == second["specificity_at_sensitivity_90"]
     assert first["average_precision"] != pytest.approx(second["average_precision"], abs=1e-3)
-    with pytest.raises(ValueError, match="allowed: 0 or 1"):
-        oriented(predictions, 2)
 
 
 def test_the_value_does_not_depend_on_the_order_of_images() -> None:

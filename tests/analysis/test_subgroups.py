@@ -25,10 +25,9 @@ def test_empty_and_thin_cells_say_so() -> None:
     labels = np.array([0, 0, 0, 1, 0, 0, 1])
     predictions = as_predictions(labels, np.array([0.0, 1, -1, 2, 0, 1, 1]), np.array([0, 1, 2, 3, 4, 4, 5]))
     attribute = ["leg", "leg", "leg", "leg", "arm", "arm", None]
-    rows = table([predictions], attribute, "auc", 100, 0.95, levels=("head", "leg"))
-    assert [row["level"] for row in rows] == ["head", "leg", "arm", "not stated"]
-    head, leg, arm, unknown = rows
-    assert (head["images"], head["groups"], head["value"], head["note"]) == (0, 0, None, "no image")
+    rows = table([predictions], attribute, "auc", 100, 0.95)
+    assert [row["level"] for row in rows] == ["arm", "leg", "not stated"]
+    arm, leg, unknown = rows
     assert leg["value"] == 1
     assert leg["note"] == "too few groups for an interval"
     assert arm["value"] is None

@@ -218,7 +218,7 @@ def test_a_hub_file_brings_its_own_preprocessing(tmp_path, monkeypatch, change, 
         "interpolation": "bilinear",
         "crop_pct": 0.875,
     } | change
-    monkeypatch.setattr(origin, "fetch", lambda _: HubFile(path, "main", config))
+    monkeypatch.setattr(origin, "fetch", lambda _: HubFile(path, config))
     asked = BackboneConfig("efficientnet_lite0", "hf:timm/tf_efficientnet_lite0.in1k")
     if said:
         with pytest.raises(UserError, match=said):

@@ -8,7 +8,8 @@ import numpy as np
 from fteng import paths
 from fteng.report.compare_studies import Study
 from fteng.results import Predictions
-from tests.report.report_fixture import EVIL, make_summary
+from tests.report.hostile_fixture import EVIL
+from tests.report.report_fixture import make_summary
 
 CLASSES = 3
 

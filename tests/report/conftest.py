@@ -1,4 +1,4 @@
-"""A browser for the tests that open a page."""
+"""A page as text and as a reader finds it, and a browser for the tests that open one."""
 
 import shutil
 import subprocess
@@ -8,7 +8,28 @@ from typing import Any
 
 import pytest
 
+from fteng import report
+from fteng.report import drawings
+from tests.report.page_reader import Page
+from tests.report.report_fixture import explain, make_summary
+
 _INSTALL = Path(__file__).parents[2] / ".ci" / "browser"
+
+
+@pytest.fixture(scope="session")
+def page() -> str:
+    return report.render(explain(make_summary()))
+
+
+@pytest.fixture(scope="session")
+def parsed(page: str) -> Page:
+    return Page(page)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of sentences: the figures are most of the time of a page."""
+    monkeypatch.setattr(drawings, "draw", lambda _: drawings.Drawings([], [], [], [], [], None, []))
 
 
 @pytest.fixture(scope="module")

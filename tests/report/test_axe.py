@@ -8,7 +8,8 @@ import pytest
 from fteng import paths, report
 from fteng.report import compare, compare_studies
 from tests.report.compare_fixture import make_evil_studies, make_studies
-from tests.report.report_fixture import make_hostile, make_summary
+from tests.report.hostile_fixture import make_hostile
+from tests.report.report_fixture import make_summary
 
 axe = pytest.importorskip("axe_playwright_python", reason="the Python package axe-playwright-python is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")

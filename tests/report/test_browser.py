@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from report_fixture import explain, make_hostile, make_summary
 
 from fteng import report
+from tests.report.hostile_fixture import make_hostile
+from tests.report.report_fixture import explain, make_summary
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 from fteng.report import compare, compare_checks, compare_rows, compare_studies
 from fteng.report.__main__ import main
 from tests.report.compare_fixture import make_evil_studies, make_studies
-from tests.report.report_fixture import EVIL
+from tests.report.hostile_fixture import EVIL
 
 ROOT = Path(__file__).parents[2]
 _FIGURES = re.compile(r"<svg[^>]*role=\"img\"")

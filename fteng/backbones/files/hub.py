@@ -25,14 +25,13 @@ _INTERPOLATIONS = ("bicubic", "bilinear")
 
 
 class HubFile(NamedTuple):
-    """path: the weights in the hub's cache. revision: the commit they are from.
+    """path: the weights in the hub's cache.
 
     config: `architecture` (timm's name), `mean` and `std` (3 floats, of pixels in 0..1, RGB), `input_size` (channels, height,
     width), `interpolation` (bicubic or bilinear) and `crop_pct` (in 0..1, excluding 0).
     """
 
     path: Path
-    revision: str
     config: dict[str, Any]
 
 
@@ -47,7 +46,7 @@ def fetch(reference: str) -> HubFile:
     # The cache is snapshots/COMMIT/FILE. Both files are taken from one commit, whatever `main` is a moment later.
     commit = path.parent.name
     config = _read_config(reference, _download(reference, repository, commit, (_CONFIG,)))
-    return HubFile(path, commit, config)
+    return HubFile(path, config)
 
 
 def _download(reference: str, repository: str, revision: str, names: tuple[str, ...]) -> Path:

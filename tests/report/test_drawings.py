@@ -1,0 +1,40 @@
+"""The figures: every mark with its words, every chart within its schema."""
+
+import re
+from contextlib import nullcontext
+
+import pytest
+from altair.utils import schemapi
+
+from fteng import report
+from fteng.report import drawings, view
+from tests.report.report_fixture import JUDGED, make_summary
+
+
+def test_every_trial_is_a_dot_with_its_words(page: str) -> None:
+    curve = page[page.index('class="wide"') :]
+    curve = curve[: curve.index("</svg>")]
+    titles = re.findall(r"<title>(trial [^<]*)</title>", curve)
+    # One of the 24 has diverged.
+    assert len(titles) == 23
+    assert "trial at freeze depth 12, rate 0.001, seed 0: 0.8" in curve
+    assert "recommended" in curve
+    assert "chance 0.33" in curve
+    assert "block11" in curve
+
+
+def test_plans_of_one_name_stay_apart() -> None:
+    summary = make_summary(depths=(0, 12, 18), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
+    alternatives = summary["recommendation"]["alternatives"]
+    alternatives.append(alternatives[1] | {"difference": -0.1})
+    alternatives.append(summary["depth_curve"][0] | {"difference": 0.0, "low": 0.0, "high": 0.0, "p": 1.0, "verdict": "best"})
+    page = report.render(summary)
+    assert "<title>18 (linear probe) (2) against the best plan: −0.100" in page
+    assert "<title>linear classifier on block9 against the best plan: +0.000" in page
+
+
+def test_charts_hold_to_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The page draws with the checks off; here each part of each chart is checked.
+    monkeypatch.setattr(schemapi, "debug_mode", lambda _: nullcontext())
+    drawn = drawings.draw(view.clean(make_summary(depths=(0, 12), seeds=(0,), metrics=JUDGED)))
+    assert (len(drawn.depth), len(drawn.probes), len(drawn.cost), len(drawn.reliability)) == (1, 1, 2, 2)
