@@ -28,7 +28,7 @@ gallery: setup
 	$(BIN)/python -m fteng.report runs/gallery/digits runs/gallery/textile --out=runs/gallery
 
 # Two files at a time.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: setup
 	$(PYTEST)

@@ -13,6 +13,9 @@ from jaxtyping import install_import_hook
 
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
 
+# Files whose slow tests take minutes, in the order in which to begin.
+LONG = ("test_docs", "test_study", "test_slurm", "test_distributed", "test_mesh", "test_failures")
+
 # Workers of one run share what the run itself made, and keep to a core each: jax would start threads for all cores in both.
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) is None:
     os.environ["FTENG_CACHE"] = tempfile.mkdtemp(prefix="fteng-test-cache-")
@@ -109,5 +112,12 @@ def all_cores() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that it is not what one worker is left with while the other waits."""
-    items.sort(key=lambda item: item.name != "test_the_guides_run")
+    """The longest files first, so that they are not what one worker is left with while the other waits; of the quick tests those
+    that make the study which others find then. With `--no-loadscope-reorder`."""
+
+    def place(item: pytest.Item) -> int:
+        if item.get_closest_marker("slow") is None:
+            return item.path.stem != "test_export"
+        return LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG)
+
+    items.sort(key=place)

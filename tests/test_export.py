@@ -37,7 +37,7 @@ def tuned(finished):
     return workdir, next(path.name for path in (workdir / "trials").iterdir() if path.name.startswith("depth16"))
 
 
-@pytest.mark.parametrize("which", ["trial", "probe"])
+@pytest.mark.parametrize("which", ["trial", pytest.param("probe", marks=pytest.mark.slow)])
 def test_the_model_answers_as_the_trial_did(tuned, which):
     workdir, trial = tuned
     model = read_model(workdir, trial if which == "trial" else "probe:block9")
@@ -51,6 +51,7 @@ def test_the_model_answers_as_the_trial_did(tuned, which):
     assert model.classes == tuple("0123456789")
 
 
+@pytest.mark.slow
 def test_the_file_is_the_network_bit_for_bit_and_says_what_it_is(tuned, tmp_path):
     workdir, trial = tuned
     out = tmp_path / "tuned.safetensors"
@@ -71,6 +72,7 @@ def test_the_file_is_the_network_bit_for_bit_and_says_what_it_is(tuned, tmp_path
     assert not np.array_equal(weights.params[16]["project"]["kernel"], pretrained.params[16]["project"]["kernel"])
 
 
+@pytest.mark.slow
 def test_a_truncated_network_says_what_is_not_there(tuned, tmp_path):
     workdir, _ = tuned
     out = tmp_path / "short.safetensors"

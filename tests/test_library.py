@@ -138,6 +138,7 @@ class Normed(nnx.Module):
         return jnp.concatenate([drop(y, deterministic=False) for drop in self.drops], axis=-1)
 
 
+@pytest.mark.slow
 def test_the_engine_says_what_batch_norm_and_dropout_do() -> None:
     backbone, weights = fteng.from_flax({"normed": Normed(nnx.Rngs(0))}, image_size=8, mean=0, std=1)
     assert backbone.channels == (6,)

@@ -104,6 +104,7 @@ def test_one_bad_image_is_one_row_and_another_world_is_told(answered):
     assert "1 files are no images by their names" in told
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_and_ends_as_an_undisturbed_one(study, answered, tmp_path):
     class Impatient(PlainReporter):
         def advance(self, work: float, note: str | None = None) -> None:
@@ -158,6 +159,7 @@ def test_tables_are_answered_in_their_order_and_groups_are_pooled(study, tmp_pat
     assert (pooled[2]["predicted"], pooled[2]["probability_0"]) == ("", "")
 
 
+@pytest.mark.slow
 def test_views_make_an_image_and_its_mirror_image_the_same(study):
     workdir, images, _ = study
     model = read_model(workdir, PROBE.trial)

@@ -42,6 +42,7 @@ def test_pooled_features_and_a_dense_head_are_the_papers_convolution_and_average
     np.testing.assert_allclose(average(y) @ kernel, average(y @ kernel), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_dropout_is_on_the_image_and_after_each_stride(network, numbers):
     backbone = network.backbone
 

@@ -82,6 +82,7 @@ def test_an_incomplete_file_is_refused(lost, message):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_file_of_another_size_is_refused():
     with pytest.raises(
         UserError, match=r"wrong shape \d+ \(blocks\.2\.0\.conv_pwl\.weight \(40, 144, 1, 1\) for \(48, 144, 1, 1\)"

@@ -91,7 +91,7 @@ def _drawn_trunk(network="vgg16"):
     return truncate(find(network), 13), kept
 
 
-@pytest.mark.parametrize("network", ["vgg16", "vgg16_bn"])
+@pytest.mark.parametrize("network", ["vgg16", pytest.param("vgg16_bn", marks=pytest.mark.slow)])
 def test_written_in_any_naming_and_read_again_is_the_same(network):
     trunk, tensors = _drawn_trunk(network)
     first = fit(trunk, tensors, "drawn", "a file")
@@ -149,6 +149,7 @@ def test_sizes_that_are_not_seven_places_are_refused_by_fc6_alone(size, places):
     assert line.endswith("backbone.last_stage=block5")
 
 
+@pytest.mark.slow
 def test_dropout_follows_the_connected_stages_and_only_with_a_key():
     stage = vgg.Wide(rng=np.random.default_rng(0))
     x = jnp.asarray(np.random.default_rng(1).standard_normal((2, 1, 1, 4096), np.float32))

@@ -89,6 +89,7 @@ def test_what_is_not_kept_starts_from_the_nearest_kept_below(site, tmp_path):
     assert_same(all_of(above, ground, 1), all_of(cache.inputs_at(ground, {}, Entry(5)), ground, 1))
 
 
+@pytest.mark.slow
 def test_fresh_views_differ_from_step_to_step_and_seed_to_seed_and_only_evaluation_is_kept(site, tmp_path):
     ground = make_ground(site, augment=("shift", "flip"), views=0)
     kept = cache.fill(ground, choices("memory", Entry(3)), tmp_path, print, lambda _: None)
@@ -101,6 +102,7 @@ def test_fresh_views_differ_from_step_to_step_and_seed_to_seed_and_only_evaluati
     assert not np.array_equal(one[0], other[0])
 
 
+@pytest.mark.slow
 def test_views_take_turns_and_each_image_has_its_own(site):
     ground = make_ground(site, augment=("shift",), views=2)
     rows, inputs = training(ground, 2), cache.inputs_at(ground, {}, Entry(3))
@@ -177,6 +179,7 @@ def test_another_recipe_is_another_file(site, tmp_path):
     assert len(list(tmp_path.glob("*.npy"))) == 2
 
 
+@pytest.mark.slow
 def test_half_precision_that_overflows_is_one_line(site, tmp_path):
     ground = make_ground(site, activations="float16")
     huge = (*ground.start.stages[:4], jax.tree.map(lambda leaf: leaf * 1e6, ground.start.stages[4]))

@@ -23,6 +23,7 @@ def parameters(lab) -> Parameters:
     return Parameters(lab.start.stages, lab.head)
 
 
+@pytest.mark.slow
 def test_each_step_has_random_numbers_of_its_own(lab, parameters):
     """A linear probe with mixup, whose pairs and shares are drawn anew at each step, and the same ones after a stop."""
     recipe = dataclasses.replace(TrainConfig(), mixup=1.0, augment=())

@@ -130,7 +130,7 @@ def test_rates_and_seeds_share_one_program_and_differ(lab, deep_plan, deep_progr
     ("make", "arguments"),
     [
         (stage_set_plan, (["block16"], "norm")),
-        (prefix_plan, (16, "bias")),
+        pytest.param(prefix_plan, (16, "bias"), marks=pytest.mark.slow),
         pytest.param(prefix_plan, (18,), marks=pytest.mark.slow),
     ],
 )

@@ -149,6 +149,7 @@ def fetched(home: Path, endpoint: str, *references: str, **variables: str) -> li
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_weights_and_config_of_one_commit_then_offline_then_with_no_hub(tmp_path, endpoint):
     references = ("hf:timm/vgg16.tv_in1k", "hf:timm/vgg16.tv_in1k@v1", "hf:timm/pickle")
     first = fetched(tmp_path, endpoint, *references)
