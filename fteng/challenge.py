@@ -70,9 +70,9 @@ def read_answers(study: StudyPaths, name: str, split: str) -> tuple[list[str], P
 
 def _check_sound(study: StudyPaths, trial: str) -> None:
     """Answers of a trial whose audit failed are not those of its freeze plan. Raises UserError."""
-    where = study.trial(trial).result
-    if where.exists():
-        result = paths.read_record(where, "status", "note", mend="delete it, and its trial is run again")
+    where = study.trial(trial)
+    if where.result.exists():
+        result = where.read_result("status", "note")
         if result["status"] == "failed":
             raise UserError(f"trial {trial} failed ({result['note']}); name another")
 

@@ -104,8 +104,7 @@ def _tell_trial(trial: TrialPaths, news: News, tell: Tell) -> int:
     before = paths.read_record(seen, "step", "status", mend=again) if seen.exists() else {"step": -1, "status": ""}
     lines = [line for line in read_lines(trial.metrics) if line.step > before["step"]]
     # One that was stopped may go on later, and end otherwise.
-    wanted = {"mend": "delete it, and its trial is run again"}
-    result = paths.read_record(trial.result, "status", "steps", "test", **wanted) if news.ended else None
+    result = trial.read_result("status", "steps", "test") if news.ended else None
     status = before["status"] if result is None else result["status"]
     if result is not None and status != before["status"]:
         lines.append(Line(result["steps"], _numbers("test", result["test"])))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fteng import named, paths
+from fteng import named
 from fteng.backbones.backbone import Backbone
 from fteng.backbones.catalogue import load
 from fteng.backbones.weights import Weights
@@ -93,7 +93,7 @@ def _result(study: StudyPaths, record: Mapping[str, Any], name: str) -> Mapping[
     where = study.trial(found)
     if not where.result.exists():
         raise UserError(f"trial {found} has not finished; run the study to its end")
-    result = paths.read_record(where.result, "status", "note", mend="delete it, and its trial is run again")
+    result = where.read_result("status", "note")
     if result["status"] != "done":
         raise UserError(f"trial {found} {result['status']} ({result['note']}); name another")
     return result

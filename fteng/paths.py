@@ -23,6 +23,10 @@ class TrialPaths(NamedTuple):
         """Written last and by rename: it exists = the trial is finished."""
         return self.root / "result.json"
 
+    def read_result(self, *names: str) -> dict[str, Any]:
+        """`result`, which has `names`. Raises UserError where it is damaged."""
+        return read_record(self.result, *names, mend="delete it, and its trial is run again")
+
     @property
     def metrics(self) -> Path:
         """One JSON line an evaluation."""

@@ -113,7 +113,7 @@ def _subgroup(row: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
         "level": row["level"],
         "images": row["images"],
         "groups": row["groups"],
-        "rarest": f"{rarest[0]:,} {rarest[1]}" if rarest and row["images"] else "–",
+        "rarest": f"{rarest[0]:,} {rarest[1]}" if rarest else "–",
         # The note says why there is no value; "undefined" beside it would say it twice.
         "text": "" if row["value"] is None and row["note"] else words.interval(row),
         "note": row["note"],

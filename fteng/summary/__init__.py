@@ -36,7 +36,7 @@ def collect(workdir: Path) -> dict[str, Any]:
     from_dict(record["config"])
     probed = _probed(study)
     results = {
-        row["id"]: paths.read_record(study.trial(row["id"]).result, *_OF_TRIAL, mend="delete it, and its trial is run again")
+        row["id"]: study.trial(row["id"]).read_result(*_OF_TRIAL)
         for row in record["trials"]
         if study.trial(row["id"]).result.exists()
     }

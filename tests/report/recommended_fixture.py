@@ -45,7 +45,6 @@ def _site() -> dict[str, Any]:
     rows = [
         _level("mill A", [160, 80, 61], 0.871, 0.04),
         _level("mill B", [100, 50, 52], 0.842, 0.055),
-        _level("mill C", [0, 0, 0], None, note="no image"),
         _level("not stated", [10, 5, 21], 0.79, None, "too few groups for an interval"),
     ]
     return {"attribute": "site", "metric": "balanced_accuracy", "rows": rows}
