@@ -30,7 +30,7 @@ from fteng.backbones.catalogue import BACKBONES
 from fteng.config import Config
 from fteng.config_check import from_dict
 from fteng.data.prepare import prepare
-from fteng.paths import read_json
+from fteng.paths import StudyPaths, read_json
 from fteng.train.feed import epoch_order
 from fteng.train.rates import rate_factors
 
@@ -170,7 +170,7 @@ def _torch(folder: Path, given: argparse.Namespace, depths: Sequence[str], study
     network = BACKBONES["efficientnet_lite0"]()
     dataset = prepare(config.data, "bicubic", lambda *_: None)
     train = dataset.splits["train"]
-    heads = np.load(study["workdir"] / "probes" / "heads.npz")
+    heads = np.load(StudyPaths(study["workdir"]).heads("pretrained"))
     epochs = range(config.train.epochs)
     orders = [[epoch_order(dataset.labels[train], seed=seed, epoch=epoch) for epoch in epochs] for seed in _SEEDS]
     steps = len(train) // config.train.batch_size * config.train.epochs

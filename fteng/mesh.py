@@ -197,7 +197,9 @@ def on_each_device(
     For a loop over images, which XLA's partitioner does not split: it would gather all images on every device, and each would do
     the work of all. A batch that the devices do not divide is worked on by each of them.
     """
-    devices = jax.sharding.get_abstract_mesh().shape.get(_DATA, 1)
+    traced = jax.sharding.get_abstract_mesh()
+    # A mesh of somebody else's, who runs a backbone in a program of their own, is theirs.
+    devices = traced.shape[_DATA] if traced.axis_names == (_TRIALS, _DATA) else 1
     if devices == 1 or images[0].shape[0] % devices:
         return run(*images, *whole)
 

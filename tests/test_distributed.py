@@ -121,6 +121,8 @@ def assert_close(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> No
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("all_cores")
 def test_two_processes_are_one_with_two_devices(finished, surveyed, tmp_path):
+    # Of one survey: that was made with the threads of a test worker.
+    shutil.copytree(surveyed, tmp_path / "one")
     (first, out, said), (second, silent, _) = ended(start_two(surveyed, ADAPT))
     assert (first, second) == (0, 0), said
     assert "report:" in out

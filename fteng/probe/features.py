@@ -58,7 +58,7 @@ def extract(
     for split, rows in dataset.splits.items():
         # Sources come class by class; parts of the training images are to be alike, and to cut no group.
         ordered = _groups_in_turn(dataset, rows) if split == "train" else rows
-        for batch in _pass(run, weights, ordered, feed, batch_size, counts=split == "train"):
+        for batch in _pass(run, weights, ordered, feed, batch_size, wanted=split == "train"):
             for tap, values in zip(taps, batch.pooled, strict=True):
                 tap[batch.rows] = mesh.fetch(values)[: len(batch.rows)]
             if split == "train":
@@ -74,7 +74,7 @@ def observe(
 ) -> Moments:
     """The moments of these images alone, in memory that does not grow with their number. on_images: as of `extract`."""
     running = _Running()
-    for batch in _pass(_one_batch(backbone, feed.mesh), weights, rows, feed, batch_size, counts=True):
+    for batch in _pass(_one_batch(backbone, feed.mesh), weights, rows, feed, batch_size, wanted=True):
         running = _added(running, batch, batch_size)
         on_images(len(batch.rows))
     return _moments(running)
@@ -100,16 +100,16 @@ def _one_batch(backbone: Backbone, mesh: Mesh) -> Callable[..., tuple[list[Array
 
 
 def _pass(
-    run: Callable[..., Any], weights: Weights, rows: Int[np.ndarray, "n"], feed: Feed, batch_size: int, *, counts: bool
+    run: Callable[..., Any], weights: Weights, rows: Int[np.ndarray, "n"], feed: Feed, batch_size: int, *, wanted: bool
 ) -> Iterator[_Batch]:
-    """counts: whether the moments of outputs are asked for."""
+    """wanted: whether the moments of outputs are."""
     padded = batches(rows, batch_size)
     images = feed.batches([part for part, _ in padded])
-    params, stats, wanted = feed.mesh.whole((weights.params, weights.stats, jnp.asarray(counts)))
+    params, stats, asked = feed.mesh.whole((weights.params, weights.stats, jnp.asarray(wanted)))
     for (part, counted), seen in zip(padded, images, strict=True):
         with feed.mesh.tracing():
-            pooled, inputs, outputs = run(params, stats, seen, wanted)
-        yield _Batch(part[:counted], pooled, inputs, moments_of_all(outputs, counted) if counts else None)
+            pooled, inputs, outputs = run(params, stats, seen, asked)
+        yield _Batch(part[:counted], pooled, inputs, moments_of_all(outputs, counted) if wanted else None)
 
 
 class _Running(NamedTuple):

@@ -61,7 +61,7 @@ def image_moments(y: Float[Array, "n *place c"], wanted: Bool[Array, ""]) -> dic
         mean = jnp.mean(wide, axis=places, keepdims=True)
         return {"mean": mean.reshape(zeros.shape), "var": jnp.mean(jnp.square(wide - mean), axis=places)}
 
-    zeros = jnp.zeros((y.shape[0], y.shape[-1]))
+    zeros = jnp.zeros((y.shape[0], y.shape[-1]), jnp.float32)
     # A reading of every activation is some percent of a pass on a CPU: not for images whose moments nobody asks for.
     return jax.lax.cond(wanted, computed, lambda: {"mean": zeros, "var": zeros})
 

@@ -107,7 +107,8 @@ def judge(bench: Bench, members: Sequence[Running], inputs: Inputs, split: str) 
 def _answer(
     forward: Forward, network: tuple[Parameters, tuple[Any, ...]], lane: Mesh, x: Float[Array, "b *place c"]
 ) -> Float[Array, "b classes"]:
-    return forward(*network, lane.seen(x))
+    with lane.tracing():
+        return forward(*network, lane.seen(x))
 
 
 def _end_epoch(bench: Bench, live: Sequence[Running], inputs: Inputs, per_epoch: int) -> None:

@@ -6,10 +6,12 @@ import jax
 import numpy as np
 import pytest
 
+from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import prefix_plan
+from fteng.mesh import ALONE, Mesh
 from fteng.paths import TrialPaths
 from fteng.results import read_predictions
-from fteng.train.population import advance, judge
+from fteng.train.population import _answer, advance, judge
 from fteng.train.trial import Interrupted, end, total_steps
 
 RATES = (1e-3, 3e-4, 1e-4)
@@ -122,3 +124,18 @@ def test_a_batch_that_is_not_on_the_device_is_refused(lab, deep_plan, deep_progr
 
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
         advance(lab.bench, [member], inputs._replace(train=on_host), 1, lambda _: None)
+
+
+def test_answers_are_computed_under_the_mesh_of_their_lane():
+    """Convolutions that loop over images ask for it where they are traced."""
+    seen = []
+
+    def forward(parameters, stats, x):
+        seen.append((parameters, stats, jax.sharding.get_abstract_mesh().axis_names))
+        return x
+
+    lane, network = Mesh(jax.sharding.Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("trials", "data"))), (Parameters((), {}), ())
+    for mesh in (lane, ALONE):
+        logits = _answer(forward, network, mesh, mesh.whole(jax.numpy.ones((2, 3))))
+        assert logits.shape == (2, 3)
+    assert seen == [(*network, ("trials", "data")), (*network, ())]

@@ -195,10 +195,10 @@ def _how_to_get(path: str, lacking: str) -> str:
     where = path or "DIR"
     return "\n".join(
         (
-            f"isic: data.path is {path!r}, where there are no {lacking}. To get them:",
+            f"isic: data.path is {path!r}, where there are no {lacking}. To get some (all: unpack the archive's snapshot zip;"
+            " challenge data: put images and CSV tables into one folder), and then a study:",
             "  pipx install isic-cli        # by the ISIC archive; needs Python 3.12",
             f"  isic image download --search 'image_type:dermoscopic' --limit 5000 {where}",
-            "  (all images: unpack the archive's snapshot zip; challenge data: put images and CSV tables into one folder)",
             f"  python -m fteng.main --config=configs/isic.py --config.data.path={where} --workdir=runs/isic",
         )
     )
