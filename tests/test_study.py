@@ -225,6 +225,7 @@ def test_every_way_of_training_and_the_controls(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_pretraining_then_a_study_on_its_weights(tmp_path):
     """The small twin of configs/cifar10_allcnn.py on real scans: another source, and 12 epochs, in which only AdamW leaves the
     plateau where the loss is that of guessing. It shows that the way is open, not how good the recipe is."""
