@@ -27,7 +27,7 @@ gallery: setup
 	$(BIN)/python -m fteng.main --config=configs/textile.py --workdir=runs/gallery/textile --config.data.limit=400 --config.sweep.freeze_depths=14,16,all --config.sweep.seeds=0
 	$(BIN)/python -m fteng.report runs/gallery/digits runs/gallery/textile --out=runs/gallery
 
-# Two files at a time.
+# Two files at a time, in the order of tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: setup

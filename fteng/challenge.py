@@ -16,13 +16,13 @@ from scipy.special import softmax
 from fteng import named, paths
 from fteng.analysis.metrics import is_finite
 from fteng.data.folder import IMAGE_SUFFIXES
-from fteng.errors import UserError, command
+from fteng.errors import UserError, says_user_errors
 from fteng.paths import StudyPaths
 from fteng.record import read_study
 from fteng.results import Predictions, read_predictions
 
 
-@command
+@says_user_errors
 def main(arguments: list[str]) -> int:
     """Exit status: 0, or 2 when the user has something to mend."""
     parser = argparse.ArgumentParser(

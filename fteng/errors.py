@@ -12,12 +12,14 @@ class UserError(Exception):
     """Bad input: its text is one line that says what, got, allowed and what to do next; several faults are a line each, and an
     indented line belongs to the one above.
 
-    A `command` prints it without a traceback and ends with status 2; everything else that escapes is a defect of fteng.
+    A command (`says_user_errors`) prints it without a traceback and ends with status 2; everything else that escapes is a defect
+    of fteng.
     """
 
 
-def command(main: Callable[P, int]) -> Callable[P, int]:
-    """The same function, except that a UserError becomes `fteng: LINE` on stderr, a fault a line, and the exit status 2."""
+def says_user_errors(main: Callable[P, int]) -> Callable[P, int]:
+    """A command's function from its arguments to its exit status, where a UserError becomes `fteng: LINE` on stderr, a fault a
+    line, and the status 2."""
 
     @functools.wraps(main)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:

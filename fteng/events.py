@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fteng import paths, steer
-from fteng.errors import UserError, command
+from fteng.errors import UserError, says_user_errors
 from fteng.paths import StudyPaths, TrialPaths
 from fteng.race.record import read_race
 from fteng.record import read_study
@@ -56,7 +56,7 @@ class News(NamedTuple):
 Tell = Callable[[News], None]
 
 
-@command
+@says_user_errors
 def main(arguments: list[str]) -> int:
     """Exit status: 0, or 2 when the user has something to mend."""
     parser = argparse.ArgumentParser(

@@ -25,7 +25,7 @@ from ml_collections import config_flags
 
 from fteng import config as schema
 from fteng import config_check, distributed
-from fteng.errors import UserError, command
+from fteng.errors import UserError, says_user_errors
 from fteng.process import DISK_ERRORS, STOPPED, prepare_process, stop_on_signal
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config(), for example configs/demo.py.")
@@ -33,7 +33,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this study; made if i
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be run and what each trial would cost, then stop.")
 
 
-@command
+@says_user_errors
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0 done, 2 the user can mend it (one line says what), 143 stopped on request with everything saved."""
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(argv[1:]):

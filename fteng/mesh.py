@@ -191,8 +191,8 @@ def make_mesh(devices: int, batch: int, *, lanes: int = 1, shard_frozen: bool = 
 def on_each_device(
     run: Callable[..., Tree], images: Sequence[Shaped[Array, "b ..."]], whole: Sequence[Tree] = (), *, add: bool
 ) -> Tree:
-    """In a program: run(*images, *whole), on each device of the traced mesh with its own part of `images`; the results are added
-    over devices, or one a part lie as a batch does.
+    """In a program: run(*images, *whole) on each device of the traced mesh, with its own part of `images` and all of `whole`. add:
+    its results are added over devices; else they are of its images, and lie as a batch does.
 
     For a loop over images, which XLA's partitioner does not split: it would gather all images on every device, and each would do
     the work of all. A batch that the devices do not divide is worked on by each of them.

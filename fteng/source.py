@@ -13,7 +13,7 @@ import numpy as np
 from fteng import main as command_line
 from fteng import record
 from fteng.config import Config
-from fteng.errors import UserError, command
+from fteng.errors import UserError, says_user_errors
 
 _HELP = """\
 Make a source profile: mean and variance of every stage's output over a set of images. A study then compares your data with it,
@@ -35,7 +35,7 @@ example, for VGG16 with torchvision's weights and a sample of ImageNet:
 """
 
 
-@command
+@says_user_errors
 def main(argv: Sequence[str]) -> int:
     """Exit status: 0, or 2 when the user has something to mend."""
     parser = argparse.ArgumentParser(

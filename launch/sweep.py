@@ -38,7 +38,7 @@ from rich.console import Console
 from fteng import main as study_main
 from fteng import paths, record, steer
 from fteng.config import Config, every_key, to_dict
-from fteng.errors import UserError, command
+from fteng.errors import UserError, says_user_errors
 from fteng.jobs import claims
 from fteng.jobs.files import JobFiles, check_file_system
 from fteng.locks import is_held, take
@@ -59,7 +59,7 @@ _ROUNDS = 2
 _SLURM_WORKERS = 4
 
 
-@command
+@says_user_errors
 def main(arguments: Sequence[str]) -> int:
     """Exit status, see above."""
     if not arguments or {"--help", "-h"} & set(arguments):

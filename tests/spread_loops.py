@@ -60,7 +60,7 @@ def main() -> None:
     shapes = {
         "depthwise": (convolution.depthwise, (24, 24, 16), (3, 3, 1, 16)),
         "patches in groups": (convolution.dense, (96, 96, 16), (5, 5, 16, 8)),
-        "winograd in groups": (convolution.dense, (64, 64, 128), (3, 3, 128, 128)),
+        "winograd in groups": (convolution.dense, (96, 96, 128), (3, 3, 128, 128)),
     }
     for name, (convolve, image, kernel) in shapes.items():
         x, weights = (rng.normal(size=shape).astype(np.float32) for shape in ((IMAGES, *image), kernel))

@@ -4,11 +4,11 @@ import inspect
 
 import pytest
 
-from fteng.errors import UserError, command
+from fteng.errors import UserError, says_user_errors
 
 
 def ending_with(outcome: int | BaseException):
-    @command
+    @says_user_errors
     def main(arguments: list[str], *, told: str = "") -> int:
         """Of a command."""
         print(*arguments, told)

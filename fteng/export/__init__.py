@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fteng.errors import UserError, command
+from fteng.errors import UserError, says_user_errors
 from fteng.named import TRIAL
 
 _HELP = """\
@@ -34,7 +34,7 @@ example:
 _FOREIGN = frozenset({".pth", ".pt", ".bin", ".h5", ".keras", ".npz", ".onnx", ".ckpt", ".msgpack", ".pb"})
 
 
-@command
+@says_user_errors
 def main(arguments: list[str]) -> int:
     """Exit status: 0, or 2 when the user has something to mend."""
     parser = argparse.ArgumentParser(

@@ -11,7 +11,7 @@ from typing import Any
 
 from fteng import distributed, summary
 from fteng.config_check import from_dict
-from fteng.errors import command
+from fteng.errors import says_user_errors
 from fteng.jobs.claims import record_death, submitted
 from fteng.jobs.files import JobFiles
 from fteng.paths import StudyPaths
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     return status
 
 
-@command
+@says_user_errors
 def _answered(given: argparse.Namespace) -> int:
     try:
         return _part(given.part, given.workdir, given.worker, given.why)

@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from fteng.errors import command
+from fteng.errors import says_user_errors
 from fteng.named import TRIAL
 from fteng.predict.output import ENDINGS
 
@@ -32,7 +32,7 @@ example:
 """
 
 
-@command
+@says_user_errors
 def main(arguments: list[str]) -> int:
     """Exit status: 0, 2 when the user has something to mend, 130 when stopped."""
     given = _parse(arguments)

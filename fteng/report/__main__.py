@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fteng.errors import UserError, command
+from fteng.errors import UserError, says_user_errors
 
 _HELP = """\
 Make the page of a study again from the records in its work directory, or set several studies side by side on one page.
@@ -30,7 +30,7 @@ examples:
 """
 
 
-@command
+@says_user_errors
 def main(arguments: list[str]) -> int:
     """Exit status: 0, or 2 when the user has something to mend."""
     parser = argparse.ArgumentParser(

@@ -9,7 +9,7 @@ from typing import Any
 
 from fteng import paths, steer
 from fteng.config_check import from_dict
-from fteng.errors import UserError, command
+from fteng.errors import UserError, says_user_errors
 from fteng.freeze.plan import FreezePlan
 from fteng.named import find_id
 from fteng.paths import StudyPaths
@@ -38,7 +38,7 @@ examples:
 _TRIES = 5
 
 
-@command
+@says_user_errors
 def main(arguments: Sequence[str]) -> int:
     """Exit status: 0, or 2 when the user has something to mend."""
     parser = argparse.ArgumentParser(

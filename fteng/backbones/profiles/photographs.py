@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fteng.errors import UserError, command
+from fteng.errors import UserError, says_user_errors
 
 _SIZE = 224
 # Package of the images -> their names; the folder of each becomes a class of the data set, which must have two.
@@ -23,7 +23,7 @@ PHOTOGRAPHS = {
 }
 
 
-@command
+@says_user_errors
 def main(arguments: list[str]) -> int:
     """Exit status: 0, or 2 when the user has something to mend."""
     parser = argparse.ArgumentParser(prog="python -m fteng.backbones.profiles.photographs", description=__doc__)

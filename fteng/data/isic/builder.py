@@ -19,7 +19,7 @@ from fteng.config import DataConfig
 from fteng.data.isic.archive import read_isic
 from fteng.data.isic.columns import FIELDS
 from fteng.data.records import Source
-from fteng.errors import UserError, command
+from fteng.errors import UserError, says_user_errors
 
 
 class IsicArchive(tfds.core.GeneratorBasedBuilder):
@@ -71,7 +71,7 @@ def build(config: DataConfig, data_dir: Path) -> IsicArchive:
     return builder
 
 
-@command
+@says_user_errors
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fteng.data.isic.builder", description=str(__doc__).partition("\n")[0])
     parser.add_argument("--path", required=True, help="folder that `isic image download` wrote")
