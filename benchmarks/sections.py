@@ -65,7 +65,7 @@ _MEMORY = (
     Column("off_percent", "predicted is off by, %"),
 )
 _TOTALS = (*_plain("name", "median", "worst"), Column("n", "studies"))
-_ADVISERS = ("ours", "probe", "folklore", "last", "everything", "random")
+_ADVISERS = ("sweep", "race", "ours", "probe", "folklore", "last", "everything", "random")
 _CURVE = (
     *_plain("plan", "recommended"),
     Column("test", "balanced accuracy"),
@@ -172,6 +172,8 @@ _STUDIES = (
     *(Column(f"regret.{name}", name) for name in _ADVISERS),
     Column("advice_seconds", "advice, s"),
     Column("sweep_seconds", "sweep, s"),
+    Column("race_seconds", "race, s"),
+    Column("race_share", "share of the epochs that the race trained"),
 )
 
 SECTIONS = {
@@ -183,10 +185,11 @@ SECTIONS = {
         ),
     ),
     "sweep": Section(
-        """A whole sweep of EfficientNet-Lite0 on digits, against the best PyTorch we could write by hand, eager, one run after the
-other (a) and with features cached by hand (b). Trials are compared by the seconds of their steps alone, also where a
-row of an older record says trials an hour; the race is timed from the first line to the report. PyTorch's sweep is
-reckoned from some of its trials. It needs a Python with torch: `--torch-python=PYTHON`.""",
+        """A whole sweep of EfficientNet-Lite0 on digits, against the best PyTorch we could write by hand, eager or compiled,
+whichever is faster at that depth, one run after the other (a) and with features cached by hand (b). Trials are compared by
+the seconds of their steps alone: median [slowest of ours to fastest of torch's, fastest of ours to slowest of torch's], n
+trials of ours a depth; the race is timed from the first line to the report. PyTorch's sweep is reckoned from some of its
+trials. It needs a Python with torch: `--torch-python=PYTHON`.""",
         (Table("", every, _COSTS),),
     ),
     "backbones": Section(
@@ -261,7 +264,8 @@ lower bound is all work over all nodes, or the longest unit.""",
     ),
     "advice": Section(
         """What following each advice before a sweep would have lost, and how scores rank depths, over many studies. Regret: points
-of the metric on test behind the best plan that was measured. The form of our advice was chosen while looking at the
+of the metric on test behind the best plan that was measured; `sweep` and `race` are what their reports recommend, which
+validation chose. The form of our advice was chosen while looking at the
 studies of a hundred training images, textile left out: only the others judge it fairly.""",
         (
             Table("Regret of each advice, points", _total("regret"), _TOTALS),

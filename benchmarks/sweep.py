@@ -4,10 +4,11 @@
 
 EfficientNet-Lite0 with its weights on real scans of digits, four rates, three seeds, the recipe of fteng in both. PYTHON: one with
 torch, see benchmarks/torch_sweep.py. What is measured and what is reckoned: every trial of one form and depth costs the same, so
-PyTorch runs `--repeats` trials a depth, and its sweep is their mean times rates and seeds; fteng's exhaustive sweep runs all
-rates at one seed, and counts three times, which is to its disadvantage where caches are shared by seeds; the race is run whole, and
-its time is from the first line to the report, imports and compilation included (cold: an empty cache of compiled programs; warm: a
-full one). Every fteng study is a process of its own. Quick: 200 images of 48 px, depths 9 and all, no record.
+PyTorch runs `--repeats` trials a depth in each of `--modes`, and its sweep is their median, of the mode that is faster there, times
+rates and seeds; fteng's exhaustive sweep runs all rates at one seed, and counts three times, which is to its disadvantage where
+caches are shared by seeds. Compiling counts for neither. Ranges are from the slowest and the fastest of each side. The race is run
+whole, and its time is from the first line to the report, imports and compilation included (cold: an empty cache of compiled
+programs; warm: a full one). Every fteng study is a process of its own. Quick: 200 images of 48 px, depths 9 and all, no record.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -37,6 +38,15 @@ from fteng.train.rates import rate_factors
 _ROOT = Path(__file__).parent.parent
 _RATES = (1e-3, 3e-4, 1e-4, 3e-5)
 _SEEDS = (0, 1, 2)
+_ENDS = ("median", "min", "max")
+Spread = dict[str, float]
+
+
+class _Peer(NamedTuple):
+    """mode: of torch, the faster; seconds: of a trial's steps in it."""
+
+    mode: str
+    seconds: Spread
 
 
 def main() -> None:
@@ -47,7 +57,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--depths", default="0,3,6,9,12,15,all")
-    parser.add_argument("--modes", default="eager", help="eager, compile: of torch; compile takes about a minute a depth")
+    parser.add_argument("--modes", default="eager", help="of torch, the faster counts: eager,compile; a minute more a depth")
     parser.add_argument("--repeats", type=int, default=2)
     given = parser.parse_args()
     _check_torch(given.torch_python)
@@ -57,7 +67,11 @@ def main() -> None:
         rows = _measure(Path(folder), given)
     table = Table("what", "value", "unit", "n", "goal")
     for row in rows:
-        table.add_row(row["what"], f"{row['value']:,.2f}", row["unit"], str(row["n"]), row["goal"])
+        value = row["value"]
+        shown = (
+            f"{value:,.2f}" if isinstance(value, float) else f"{value['median']:,.2f} [{value['min']:,.2f}, {value['max']:,.2f}]"
+        )
+        table.add_row(row["what"], shown, row["unit"], str(row["n"]), row["goal"])
     Console().print(table)
     if not given.quick:
         print(f"record: {write_record('sweep', rows)}")
@@ -82,35 +96,62 @@ def _measure(folder: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
     raced = {"warm": _study(folder / "race", folder, given, depths, _RATES, _SEEDS, "--config.sweep.search=race")}
     raced["cold"] = _study(folder / "cold", folder / "empty", given, depths, _RATES, _SEEDS, "--config.sweep.search=race")
     peer = _torch(folder, given, depths, one_seed)
-    ours = {depth: _trial_seconds(one_seed, depth) for depth in depths}
-    lonely = {depth: _trial_seconds(alone, depth) for depth in depths}
-    plain, cached = (sum(peer[form, depth] for depth in depths) * many for form in ("plain", "cached"))
-    fill = one_seed["phases"].get("prefix", 0.0)
+    ours = {depth: _spread(_trial_seconds(one_seed, depth)) for depth in depths}
+    lonely = {depth: _spread(_trial_seconds(alone, depth)) for depth in depths}
+    plain, cached = (_total([peer[form, depth].seconds for depth in depths], many) for form in ("plain", "cached"))
     # Filling the caches is shared by every trial, so it counts once.
-    exhaustive = sum(ours.values()) * many + fill
-    rows = [
+    exhaustive = _total(list(ours.values()), many, one_seed["phases"].get("prefix", 0.0))
+    rows: list[tuple[str, float | Spread, str, str]] = [
         ("torch, one run after the other (a): the sweep", plain, "s", ""),
         ("torch, features cached by hand (b): the sweep", cached, "s", ""),
         ("fteng exhaustive: the trials and the caches", exhaustive, "s", ""),
-        ("fteng, one trial at a time without cache (c)", sum(lonely.values()) * many, "s", ""),
-        ("exhaustive against (a)", plain / exhaustive, "x", ">= 3"),
-        ("exhaustive against (b)", cached / exhaustive, "x", ">= 1.5"),
+        ("fteng, one trial at a time without cache (c)", _total(list(lonely.values()), many), "s", ""),
+        ("exhaustive against (a)", _ratio(plain, exhaustive), "x", ">= 3"),
+        ("exhaustive against (b)", _ratio(cached, exhaustive), "x", ">= 1.5"),
     ]
     for state, found in raced.items():
+        took = _spread([found["seconds"]])
         rows.append((f"race, {state}: from the first line to the report", found["seconds"], "s", ""))
-        rows.append((f"race, {state}, against (a) exhaustive", plain / found["seconds"], "x", ">= 10"))
+        rows.append((f"race, {state}, against (a) exhaustive", _ratio(plain, took), "x", ">= 10"))
     race = raced["warm"]["race"]
     rows.append(("race: share of the epochs of an exhaustive sweep", race["epochs_run"] / race["epochs_exhaustive"], "", ""))
     rows.append(("race: recommended test score", raced["warm"]["score"], raced["warm"]["label"], ""))
     rows.append(("exhaustive (one seed): recommended test score", one_seed["score"], one_seed["label"], "within 0.01"))
     for depth in depths:
         goal = {"all": ">= 100", depths[-2]: ">= 15"}.get(depth, "")
-        rows.append((f"steps of a trial at depth {depth} against (a)", peer["plain", depth] / ours[depth], "x", goal))
-        rows.append((f"steps of a trial at depth {depth} against (b)", peer["cached", depth] / ours[depth], "x", ""))
+        for form, letter, bound in (("plain", "a", goal), ("cached", "b", "")):
+            best = peer[form, depth]
+            rows.append(
+                (
+                    f"steps of a trial at depth {depth} against ({letter}, {best.mode})",
+                    _ratio(best.seconds, ours[depth]),
+                    "x",
+                    bound,
+                )
+            )
     summed = one_seed["predicted"], one_seed["trained"]
     rows.append(("predicted seconds of all trials over measured", summed[0] / summed[1], "", "1"))
     rows.append(("peak memory of the exhaustive study", one_seed["peak_bytes"] / 2**30, "GiB", ""))
-    return [{"what": what, "value": value, "unit": unit, "goal": goal, "n": 1} for what, value, unit, goal in rows]
+    # A range is of so many trials of ours a depth, and of --repeats of torch's.
+    counts = {True: len(_RATES), False: 1}
+    return [
+        {"what": what, "value": value, "unit": unit, "goal": goal, "n": counts[isinstance(value, dict)]}
+        for what, value, unit, goal in rows
+    ]
+
+
+def _spread(seconds: Sequence[float]) -> Spread:
+    return {"median": float(np.median(seconds)), "min": min(seconds), "max": max(seconds)}
+
+
+def _total(parts: Sequence[Spread], times: int, more: float = 0.0) -> Spread:
+    """All parts so many times, and what comes once."""
+    return {key: times * sum(part[key] for part in parts) + more for key in _ENDS}
+
+
+def _ratio(peer: Spread, ours: Spread) -> Spread:
+    """How many times as fast ours is: the fastest of one side against the slowest of the other at the ends."""
+    return {"median": peer["median"] / ours["median"], "min": peer["min"] / ours["max"], "max": peer["max"] / ours["min"]}
 
 
 def _study(
@@ -153,18 +194,18 @@ def _study(
     }
 
 
-def _trial_seconds(study: dict[str, Any], depth: str) -> float:
-    """Mean of the trials of a depth; of their steps alone, as of the peer's: evaluation, checkpoints and records are in neither."""
+def _trial_seconds(study: dict[str, Any], depth: str) -> list[float]:
+    """Of the trials of a depth; of their steps alone, as of the peer's: evaluation, checkpoints and records are in neither."""
     stages = 18 if depth == "all" else int(depth)
-    return float(np.mean([_steps(trial["cost"]) for trial in study["trials"] if trial["freeze_depth"] == stages]))
+    return [_steps(trial["cost"]) for trial in study["trials"] if trial["freeze_depth"] == stages]
 
 
 def _steps(cost: dict[str, float]) -> float:
     return cost["seconds"] - cost["prefix_seconds"]
 
 
-def _torch(folder: Path, given: argparse.Namespace, depths: Sequence[str], study: dict[str, Any]) -> dict[tuple[str, str], float]:
-    """Mean seconds of a trial's steps by form and depth, in the better mode; a cache's seconds are shared by its trials."""
+def _torch(folder: Path, given: argparse.Namespace, depths: Sequence[str], study: dict[str, Any]) -> dict[tuple[str, str], _Peer]:
+    """Seconds of a trial's steps by form and depth, in the better mode; a cache's seconds are shared by its trials."""
     config: Config = from_dict(read_json(study["workdir"] / "study.json")["config"])
     config.data.cache_dir = str(folder)
     network = BACKBONES["efficientnet_lite0"]()
@@ -215,11 +256,12 @@ def _torch(folder: Path, given: argparse.Namespace, depths: Sequence[str], study
             found.setdefault((line["form"], depth, line["mode"]), []).append(line["seconds"])
         elif line["what"] == "cache":
             fill[depth] = line["seconds"]
-    best: dict[tuple[str, str], float] = {}
-    for (form, depth, _), seconds in found.items():
+    best: dict[tuple[str, str], _Peer] = {}
+    for (form, depth, mode), seconds in found.items():
         shared = fill.get(depth, 0.0) / (len(_RATES) * len(_SEEDS)) if form == "cached" else 0.0
-        mean = float(np.mean(seconds)) + shared
-        best[form, depth] = min(best.get((form, depth), np.inf), mean)
+        peer = _Peer(mode, _spread([one + shared for one in seconds]))
+        if (form, depth) not in best or peer.seconds["median"] < best[form, depth].seconds["median"]:
+            best[form, depth] = peer
     return best
 
 

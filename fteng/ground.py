@@ -11,7 +11,7 @@ from fteng.backbones.catalogue import check_size, load
 from fteng.backbones.flops import StageFlops, stage_flops
 from fteng.backbones.weights import Weights
 from fteng.config import Config
-from fteng.data.prepare import Dataset, prepare, read_source
+from fteng.data.prepare import Dataset, prepare, read_records
 from fteng.errors import UserError
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
@@ -36,7 +36,7 @@ class Ground(NamedTuple):
 def lay_ground(config: Config, reporter: Reporter) -> Ground:
     """Weights, images and the list of trials. Raises UserError."""
     # Before the weights, which may take a download: who has no images yet is told so at once.
-    records = read_source(config.data)
+    records = read_records(config.data)
     backbone, weights = load(config.backbone)
     if set(config.sweep.batch_norm) != {"keep"} and not jax.tree.leaves(weights.stats):
         raise UserError(

@@ -127,7 +127,7 @@ class Trial:
         numbers = weights.params, weights.stats
         start = Start(*numbers, {plan.tap: parameters.head}, {"weights": weights.digest}, numbers)
         walk = Walk(backbone, recipe, [self.entry])
-        self._ground = cache.Ground(walk, start, dataset, make_feed(dataset.images), layout, self._batch, {})
+        self._ground = cache.CacheJob(walk, start, dataset, make_feed(dataset.images), layout, self._batch, {})
 
     def begin(self) -> TrainState:
         """The state at step 0. It owns its arrays, since `step` takes them."""

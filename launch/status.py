@@ -8,7 +8,7 @@ from rich.table import Table
 
 from fteng import paths, steer
 from fteng.errors import UserError
-from fteng.jobs.claims import Plan, history, is_surveyed, read_plan, submitted, turns, unfinished
+from fteng.jobs.claims import UnitPlan, history, is_surveyed, read_plan, submitted, turns, unfinished
 from fteng.jobs.files import JobFiles, decide
 from fteng.jobs.plan import Unit
 from fteng.locks import is_held
@@ -111,7 +111,7 @@ def is_reported(workdir: Path) -> bool:
 
 
 def _row(
-    files: JobFiles, study: StudyPaths, plan: Plan, unit: Unit, turn: str, beats: dict[str, dict[str, Any]], *, held: bool
+    files: JobFiles, study: StudyPaths, plan: UnitPlan, unit: Unit, turn: str, beats: dict[str, dict[str, Any]], *, held: bool
 ) -> Row:
     if turn == "done":
         return Row(unit, "done", 0, 0, "", "")

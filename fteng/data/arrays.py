@@ -9,7 +9,7 @@ from jaxtyping import Shaped
 from fteng import config_check
 from fteng.config import Config, DataConfig
 from fteng.data.prepare import Dataset, prepare
-from fteng.data.records import Record, Source
+from fteng.data.records import Record, RecordSet
 from fteng.data.splits import split_name
 from fteng.errors import UserError
 
@@ -65,4 +65,4 @@ def make_dataset(
     settings = DataConfig(
         name=name, image_size=images.shape[1], val_fraction=val_fraction, test_fraction=test_fraction, split_seed=seed
     )
-    return prepare(config_check.validate(Config(data=settings)).data, "bilinear", lambda _, __: None, Source(name, records))
+    return prepare(config_check.validate(Config(data=settings)).data, "bilinear", lambda _, __: None, RecordSet(name, records))

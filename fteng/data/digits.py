@@ -4,10 +4,10 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from fteng.config import DataConfig
-from fteng.data.records import Record, Source
+from fteng.data.records import Record, RecordSet
 
 
-def read_digits(config: DataConfig) -> Source:
+def read_digits(config: DataConfig) -> RecordSet:
     """Every digit as (8, 8) uint8. Who wrote which is not in the data, so a writer may stand on both sides of a split."""
     images, labels = load_digits(return_X_y=True)
     pixels = np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
@@ -15,4 +15,4 @@ def read_digits(config: DataConfig) -> Source:
         Record(f"digit-{index:04d}", str(label), f"digit-{index:04d}", image)
         for index, (image, label) in enumerate(zip(pixels, labels, strict=True))
     ]
-    return Source(config.name or "digits", tuple(records))
+    return RecordSet(config.name or "digits", tuple(records))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fteng.config import DataConfig
-from fteng.data.records import LeftOut, Note, Record, Source
+from fteng.data.records import LeftOut, Note, Record, RecordSet
 from fteng.errors import UserError
 
 # What Pillow reads and people have. Other files are left out by name.
@@ -14,7 +14,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".
 _LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 
 
-def read_folder(config: DataConfig) -> Source:
+def read_folder(config: DataConfig) -> RecordSet:
     """Each image below `PATH/CLASS/`, at any depth, is a record, its id the path below PATH; every image is a group of its own.
 
     A link to a file is followed, a link to a folder only in place of a class folder, so that no loop can catch the reader.
@@ -50,7 +50,7 @@ def read_folder(config: DataConfig) -> Source:
         if len(records) == before:
             raise UserError(f"data.path: class folder {str(folder)!r} has no image; fill it, or take it away")
     notes = (Note("hidden and system files", "skipped", tuple(litter)),) if litter else ()
-    return Source(config.name or root.resolve().name, tuple(records), tuple(left_out), notes)
+    return RecordSet(config.name or root.resolve().name, tuple(records), tuple(left_out), notes)
 
 
 def root_folder(config: DataConfig, wanted: str) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fteng.config import DataConfig
 from fteng.data.folder import root_folder
-from fteng.data.records import Record, Source
+from fteng.data.records import Record, RecordSet
 from fteng.errors import UserError
 
 # Xiao, Rasul and Vollgraf 2017 (arXiv 1708.07747), table 2. Other data sets keep their numbers.
@@ -19,7 +19,7 @@ _FASHION = ("t-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "sh
 _UINT8 = 8
 
 
-def read_idx(config: DataConfig) -> Source:
+def read_idx(config: DataConfig) -> RecordSet:
     """70,000 images (28, 28) uint8 with the official test set; val comes from the official training set.
 
     Raises UserError if a file is missing or broken, or its labels are not those of Fashion-MNIST in a folder that is called so,
@@ -42,7 +42,7 @@ def read_idx(config: DataConfig) -> Source:
         classes = [_FASHION[label] if fashion else str(label) for label in labels]
         given = part if config.split_column else ""
         records += [Record(id_, label, id_, image, split=given) for id_, label, image in zip(names, classes, images, strict=True)]
-    return Source(config.name or root.resolve().name, tuple(records))
+    return RecordSet(config.name or root.resolve().name, tuple(records))
 
 
 def _read(path: Path, dimensions: int) -> np.ndarray:

@@ -18,13 +18,13 @@ from fteng.data.groups import join_groups
 from fteng.data.idx import read_idx
 from fteng.data.isic.archive import read_isic
 from fteng.data.pixels import Pixels, Settings, prepare_pixels
-from fteng.data.records import LeftOut, Note, Record, Source
+from fteng.data.records import LeftOut, Note, Record, RecordSet
 from fteng.data.splits import SPLITS, limit, split
 from fteng.data.stored import read_stored
 from fteng.data.table import read_rows
 from fteng.errors import UserError
 
-SOURCES: Mapping[str, Callable[[DataConfig], Source]] = {
+SOURCES: Mapping[str, Callable[[DataConfig], RecordSet]] = {
     "folder": read_folder,
     "table": read_rows,
     "isic": read_isic,
@@ -59,7 +59,7 @@ def cache_root(config: DataConfig) -> Path:
     return Path(config.cache_dir or os.environ.get("FTENG_CACHE") or "~/.cache/fteng").expanduser()
 
 
-def read_source(config: DataConfig) -> Source:
+def read_records(config: DataConfig) -> RecordSet:
     """What the data are, without decoding an image. Raises UserError."""
     return SOURCES[config.source](config)
 
@@ -68,36 +68,36 @@ def prepare(
     config: DataConfig,
     interpolation: str,
     progress: Callable[[int, int], None],
-    source: Source | None = None,
+    record_set: RecordSet | None = None,
     *,
     crop: float = 1.0,
 ) -> Dataset:
-    """Read, unless `source` was read before, decode (or find decoded), split.
+    """Read, unless `record_set` was read before, decode (or find decoded), split.
 
     progress(done, total) while it decodes; crop: what resize=weights looks at. Raises UserError.
     """
-    source = source or read_source(config)
-    records = limit(_merge_classes(source.records, config.merge), config.limit, seed=config.split_seed)
+    record_set = record_set or read_records(config)
+    records = limit(_merge_classes(record_set.records, config.merge), config.limit, seed=config.split_seed)
     settings = Settings(config.image_size, config.resize, interpolation, crop if config.resize == "weights" else 1.0)
     near = config.duplicates == "near"
     pixels = prepare_pixels(cache_root(config) / "prepared", records, settings, near=near, progress=progress)
     records = [record for record in records if record.id not in pixels.unreadable]
-    left_out = [*source.left_out, *(LeftOut(id_, reason) for id_, reason in pixels.unreadable.items())]
-    return _assemble(config, source._replace(records=tuple(records), left_out=tuple(left_out)), pixels)
+    left_out = [*record_set.left_out, *(LeftOut(id_, reason) for id_, reason in pixels.unreadable.items())]
+    return _assemble(config, record_set._replace(records=tuple(records), left_out=tuple(left_out)), pixels)
 
 
-def _assemble(config: DataConfig, source: Source, pixels: Pixels) -> Dataset:
-    """The data set of a source whose records are the rows of `pixels`."""
-    classes = tuple(sorted({record.label for record in source.records}))
+def _assemble(config: DataConfig, record_set: RecordSet, pixels: Pixels) -> Dataset:
+    """The data set of a record set whose records are the rows of `pixels`."""
+    classes = tuple(sorted({record.label for record in record_set.records}))
     if len(classes) < 2:
         raise UserError(
-            f"data: {len(source.records)} readable image(s) of {len(classes)} class(es); a study needs two or more: add images,"
+            f"data: {len(record_set.records)} readable image(s) of {len(classes)} class(es); a study needs two or more: add images,"
             " or name the right label column or folder"
         )
     copies = _copies(pixels)
-    records = _joined(source.records, [rows for found in copies.values() for rows in found])
-    units, done = _units(config, source.records, records, copies)
-    found = _notes_on_copies(source.records, copies, done)
+    records = _joined(record_set.records, [rows for found in copies.values() for rows in found])
+    units, done = _units(config, record_set.records, records, copies)
+    found = _notes_on_copies(record_set.records, copies, done)
     chosen = split(
         units,
         val_fraction=config.val_fraction,
@@ -116,7 +116,7 @@ def _assemble(config: DataConfig, source: Source, pixels: Pixels) -> Dataset:
         for digest, record, part in zip(pixels.digests, records, chosen, strict=True)
     ]
     report = {
-        "name": source.name,
+        "name": record_set.name,
         "source": config.source,
         "path": str(config.path),
         "classes": list(classes),
@@ -128,12 +128,12 @@ def _assemble(config: DataConfig, source: Source, pixels: Pixels) -> Dataset:
             part: {name: len(set(groups[rows][labels[rows] == index].tolist())) for index, name in enumerate(classes)}
             for part, rows in splits.items()
         },
-        "left_out": [item._asdict() for item in source.left_out],
-        "notes": [note._asdict() | {"ids": list(note.ids)} for note in (*source.notes, *found)],
+        "left_out": [item._asdict() for item in record_set.left_out],
+        "notes": [note._asdict() | {"ids": list(note.ids)} for note in (*record_set.notes, *found)],
     }
     names = sorted({name for record in records for name in record.extra})
     extra = {name: np.array([record.extra.get(name, "") for record in records]) for name in names}
-    return Dataset(source.name, classes, pixels.images, labels, ids, groups, splits, paths.digest(content), report, extra)
+    return Dataset(record_set.name, classes, pixels.images, labels, ids, groups, splits, paths.digest(content), report, extra)
 
 
 def _parted(records: Sequence[Record], chosen: Sequence[str]) -> list[Note]:

@@ -46,7 +46,7 @@ class Note(NamedTuple):
     ids: tuple[str, ...]
 
 
-class Source(NamedTuple):
+class RecordSet(NamedTuple):
     """Records in a stable order, what was left out of them, and what was found."""
 
     name: str

@@ -11,14 +11,14 @@ import numpy as np
 
 from fteng.config import DataConfig
 from fteng.data.groups import owner
-from fteng.data.records import LeftOut, Note, Packed, Record, Source
+from fteng.data.records import LeftOut, Note, Packed, Record, RecordSet
 from fteng.errors import UserError
 
 # What a split of a data set is here; `unsplit` is what our own builder calls images that nobody has split.
 _GIVEN = {"train": "train", "validation": "val", "test": "test", "unsplit": ""}
 
 
-def read_stored(config: DataConfig) -> Source:
+def read_stored(config: DataConfig) -> RecordSet:
     """data.name names the data set (`cifar10`, `colorectal_histology`, `NAME/CONFIG`), data.path its data_dir.
 
     The image is the only image feature; the class is data.label_column. Splits called train, validation and test are kept as
@@ -63,7 +63,7 @@ def read_stored(config: DataConfig) -> Source:
             f"tfds: {config.name!r} has more than one image with the id {twice!r}; build it again with a feature `id` that is"
             " different for each image, or without one"
         )
-    return Source(config.name, tuple(records), tuple(left_out), tuple(notes))
+    return RecordSet(config.name, tuple(records), tuple(left_out), tuple(notes))
 
 
 def _find(config: DataConfig) -> Any:

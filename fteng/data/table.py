@@ -6,13 +6,13 @@ from pathlib import Path
 
 from fteng.config import DataConfig
 from fteng.data.groups import owner
-from fteng.data.records import LeftOut, Note, Record, Source
+from fteng.data.records import LeftOut, Note, Record, RecordSet
 from fteng.data.splits import split_name
 from fteng.data.tables import Table, read_table, require
 from fteng.errors import UserError
 
 
-def read_rows(config: DataConfig) -> Source:
+def read_rows(config: DataConfig) -> RecordSet:
     """Each row is a record, its id the image's path below the table's folder; all other columns go to `extra`.
 
     A row without a class is left out by name. Raises UserError on a missing column, an empty path, a path that leaves the
@@ -45,7 +45,7 @@ def read_rows(config: DataConfig) -> Source:
         records.append(Record(id_, row[config.label_column], whose, path.parent / id_, extra, part))
     if not records:
         raise UserError(f"{path}: no row has a class in column {config.label_column!r}; fill it, or set data.label_column")
-    return Source(config.name or path.stem, tuple(records), tuple(left_out), tuple(_alike(records)))
+    return RecordSet(config.name or path.stem, tuple(records), tuple(left_out), tuple(_alike(records)))
 
 
 def optional(column: str, usual: str, path: Path, table: Table, key: str) -> str:

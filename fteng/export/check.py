@@ -15,7 +15,7 @@ from scipy.special import softmax
 
 from fteng.backbones.catalogue import load
 from fteng.config import BackboneConfig
-from fteng.data.prepare import Dataset, read_source
+from fteng.data.prepare import Dataset, read_records
 from fteng.data.records import Packed, Record
 from fteng.errors import UserError
 from fteng.export.program import PRECISION
@@ -71,7 +71,7 @@ def compare_pixels(model: Model, temperature: float, dataset: Dataset, folder: P
     """
     rows = _chosen(dataset)
     square = runpy.run_path(str(folder / "run.py"))["square"]
-    record_of = {record.id: record for record in read_source(model.config.data).records}
+    record_of = {record.id: record for record in read_records(model.config.data).records}
     pixels = np.stack([_seen(square, record_of[name]) for name in dataset.ids[rows].tolist()])
     own = _answers(model, temperature, np.asarray(dataset.images[rows]))
     return Check("run.py", len(rows), float(np.abs(_answers(model, temperature, pixels) - own).max()))

@@ -41,7 +41,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class UnitPlan:
     """units: the longest first; race: what it does, one unit does."""
 
     units: tuple[Unit, ...]
@@ -59,7 +59,7 @@ def submitted(files: JobFiles) -> tuple[Config, str]:
         raise UserError(f"{files.config} is damaged; delete it and run the same command again") from None
 
 
-def write_plan(files: JobFiles, work: Sequence[TrialWork], config: Config) -> Plan:
+def write_plan(files: JobFiles, work: Sequence[TrialWork], config: Config) -> UnitPlan:
     """Units for the trials of this config that have none yet, beside those there are."""
     race = config.sweep.search == "race"
     with decide(files):
@@ -68,7 +68,7 @@ def write_plan(files: JobFiles, work: Sequence[TrialWork], config: Config) -> Pl
         fresh = [one for one in work if one.trial not in planned]
         taken = {path.stem for path in files.plan.parent.glob("units/*.jsonl")} | {unit.name for unit in kept}
         new = units_of(fresh, config, taken)
-        plan = Plan(tuple(sorted([*kept, *new], key=lambda unit: -unit.seconds)), race)
+        plan = UnitPlan(tuple(sorted([*kept, *new], key=lambda unit: -unit.seconds)), race)
         _write(files, plan)
         paths.write_json(files.surveyed, _planned(files, config))
     return plan
@@ -94,12 +94,12 @@ def _planned(files: JobFiles, config: Config) -> dict[str, Any]:
     return {name: value for name, value in to_dict(config).items() if name != "launch"} | {"added": added}
 
 
-def _kept(before: Plan, wanted: set[str]) -> list[Unit]:
+def _kept(before: UnitPlan, wanted: set[str]) -> list[Unit]:
     """Units of the plan before whose trials are all still asked for."""
     return [] if before.race else [unit for unit in before.units if wanted.issuperset(unit.trials)]
 
 
-def read_plan(files: JobFiles) -> Plan:
+def read_plan(files: JobFiles) -> UnitPlan:
     """Raises UserError where there is none, or a damaged one."""
     if not files.plan.exists():
         raise UserError(f"{files.root} holds no plan yet; the survey writes it: python -m launch.sweep begins with that")
@@ -108,7 +108,7 @@ def read_plan(files: JobFiles) -> Plan:
         units = tuple(Unit(unit["name"], tuple(unit["trials"]), unit["seconds"]) for unit in value["units"])
     except (KeyError, TypeError):
         raise UserError(f"{files.plan} is damaged; delete it and run the same command again") from None
-    return Plan(units, value["race"])
+    return UnitPlan(units, value["race"])
 
 
 def _tries(files: JobFiles) -> int:
@@ -120,7 +120,7 @@ def _tries(files: JobFiles) -> int:
         raise UserError(f"{files.config} is missing or damaged; delete it and run python -m launch.sweep again") from None
 
 
-def _write(files: JobFiles, plan: Plan) -> None:
+def _write(files: JobFiles, plan: UnitPlan) -> None:
     units = [unit._asdict() for unit in plan.units]
     paths.write_json(files.plan, {"race": plan.race, "units": units})
 
@@ -159,7 +159,7 @@ def pull(files: JobFiles, study: StudyPaths, worker: str) -> Claim | None:
                 continue
             each = unit.seconds / len(unit.trials)
             parts = [Unit(f"{unit.name}.{unit.trials.index(trial)}", (trial,), each) for trial in left]
-            plan = Plan((*(one for one in plan.units if one.name != unit.name), *parts), plan.race)
+            plan = UnitPlan((*(one for one in plan.units if one.name != unit.name), *parts), plan.race)
             _write(files, plan)
             queue += parts
     return None
@@ -183,7 +183,7 @@ def turn(files: JobFiles, kind: str, unit: str) -> None:
         ledger.write(f"{kind} {unit}\n")
 
 
-def unfinished(files: JobFiles, study: StudyPaths, plan: Plan, unit: Unit) -> tuple[str, ...]:
+def unfinished(files: JobFiles, study: StudyPaths, plan: UnitPlan, unit: Unit) -> tuple[str, ...]:
     """Its trials without a result; of a race all, until it has said that it is over."""
     if plan.race:
         events = history(files, unit.name)

@@ -53,7 +53,7 @@ class Choice(NamedTuple):
         return self._asdict() | {"entry": self.entry.stage, "after": after, "pooled": self.entry.pooled}
 
 
-class Bill(NamedTuple):
+class Prices(NamedTuple):
     """What choices are reckoned with. seconds_to: of one image from its pixels to each cut; kept_images: how many fill a cache;
     chained: what is recomputed may start from a kept entry below, else from the images."""
 
@@ -62,7 +62,7 @@ class Bill(NamedTuple):
     chained: bool = True
 
 
-def choose(wants: Sequence[Want], bill: Bill, room: Room) -> list[Choice]:
+def choose(wants: Sequence[Want], prices: Prices, room: Room) -> list[Choice]:
     """One choice a want.
 
     Greedy: again and again the entry that saves most seconds a byte, as long as one saves any. To fill the caches takes one walk
@@ -71,13 +71,13 @@ def choose(wants: Sequence[Want], bill: Bill, room: Room) -> list[Choice]:
     chosen: dict[Entry, str] = {}
     left = room._asdict()
     while True:
-        spent = _seconds(wants, bill, chosen)
+        spent = _seconds(wants, prices, chosen)
         best: tuple[float, Entry, str] | None = None
         for want in wants:
             place = next((name for name in ("device", "memory", "disk") if want.bytes <= left[name]), None)
             if want.entry in chosen or want.entry.stage == 0 or place is None:
                 continue
-            saved = spent - _seconds(wants, bill, chosen | {want.entry: place})
+            saved = spent - _seconds(wants, prices, chosen | {want.entry: place})
             gain = saved / max(want.bytes, 1)
             if saved > 0 and (best is None or gain > best[0]):
                 best = gain, want.entry, place
@@ -86,7 +86,7 @@ def choose(wants: Sequence[Want], bill: Bill, room: Room) -> list[Choice]:
         _, entry, place = best
         chosen[entry] = place
         left[place] -= next(want.bytes for want in wants if want.entry == entry)
-    return [_choice(want, wants, bill, chosen, room) for want in wants]
+    return [_choice(want, wants, prices, chosen, room) for want in wants]
 
 
 def free_room(memory_gib: float, disk_gib: float, folder: Path) -> Room:
@@ -153,11 +153,11 @@ def _from(entry: Entry, chosen: Mapping[Entry, str]) -> int:
     return max((kept.stage for kept in chosen if kept.stage <= entry.stage and not kept.pooled), default=0)
 
 
-def _seconds(wants: Sequence[Want], bill: Bill, chosen: Mapping[Entry, str]) -> float:
-    to = bill.seconds_to
-    fill = bill.kept_images * max((to[entry.stage] for entry in chosen), default=0.0)
+def _seconds(wants: Sequence[Want], prices: Prices, chosen: Mapping[Entry, str]) -> float:
+    to = prices.seconds_to
+    fill = prices.kept_images * max((to[entry.stage] for entry in chosen), default=0.0)
     again = (
-        want.images * (to[want.entry.stage] - to[_from(want.entry, chosen) if bill.chained else 0])
+        want.images * (to[want.entry.stage] - to[_from(want.entry, chosen) if prices.chained else 0])
         for want in wants
         if want.entry not in chosen
     )
@@ -167,15 +167,15 @@ def _seconds(wants: Sequence[Want], bill: Bill, chosen: Mapping[Entry, str]) -> 
 def _choice(
     want: Want,
     wants: Sequence[Want],
-    bill: Bill,
+    prices: Prices,
     chosen: Mapping[Entry, str],
     room: Room,
 ) -> Choice:
-    again = want.images * bill.seconds_to[want.entry.stage]
+    again = want.images * prices.seconds_to[want.entry.stage]
     size = f"{want.bytes / 2**20:,.0f} MiB"
     if want.entry in chosen:
         others = {entry: place for entry, place in chosen.items() if entry != want.entry}
-        saved = _seconds(wants, bill, others) - _seconds(wants, bill, chosen)
+        saved = _seconds(wants, prices, others) - _seconds(wants, prices, chosen)
         place = chosen[want.entry]
         return Choice(want.entry, place, want.bytes, again, saved, f"{size} {_WHERE[place]} save {saved:,.0f} s")
     if want.entry.stage == 0:

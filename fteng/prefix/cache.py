@@ -60,7 +60,7 @@ class Kept(NamedTuple):
     error: float
 
 
-class Ground(NamedTuple):
+class CacheJob(NamedTuple):
     """What a walk goes over. identity: of everything the activations depend on beside their entry, for files on disk."""
 
     walk: Walk
@@ -73,7 +73,7 @@ class Ground(NamedTuple):
 
 
 def fill(
-    ground: Ground, choices: Sequence[Choice], folder: Path, say: Callable[[str], None], on_images: Callable[[int], None]
+    job: CacheJob, choices: Sequence[Choice], folder: Path, say: Callable[[str], None], on_images: Callable[[int], None]
 ) -> dict[Entry, Kept]:
     """Every chosen entry, from its file where one stands and is sound, else computed in one walk. on_images(k): k more are through.
 
@@ -82,7 +82,7 @@ def fill(
     """
     wanted = [choice for choice in choices if choice.place]
     with _turn(folder, say, on_images) if is_main() and any(choice.place == "disk" for choice in wanted) else nullcontext():
-        return _fill(ground, wanted, folder, say, on_images)
+        return _fill(job, wanted, folder, say, on_images)
 
 
 def _turn(folder: Path, say: Callable[[str], None], on_images: Callable[[int], None]) -> AbstractContextManager[None]:
@@ -102,124 +102,124 @@ def _turn(folder: Path, say: Callable[[str], None], on_images: Callable[[int], N
 
 
 def _fill(
-    ground: Ground, wanted: Sequence[Choice], folder: Path, say: Callable[[str], None], on_images: Callable[[int], None]
+    job: CacheJob, wanted: Sequence[Choice], folder: Path, say: Callable[[str], None], on_images: Callable[[int], None]
 ) -> dict[Entry, Kept]:
     kept: dict[Entry, Kept] = {}
     for choice in wanted:
         if choice.place != "disk":
             continue
-        file = _file(folder, ground, choice.entry)
-        error = agree(_proven(file, ground, choice.entry, say) if is_main() else None)
+        file = _file(folder, job, choice.entry)
+        error = agree(_proven(file, job, choice.entry, say) if is_main() else None)
         if error is not None:
-            kept[choice.entry] = Kept(_feed(np.load(file, mmap_mode="r"), "disk", ground.walk.mesh), error)
+            kept[choice.entry] = Kept(_feed(np.load(file, mmap_mode="r"), "disk", job.walk.mesh), error)
     missing = [choice for choice in wanted if choice.entry not in kept]
     if missing:
-        arrays, errors = _walk(ground, missing, folder, on_images)
+        arrays, errors = _walk(job, missing, folder, on_images)
         for choice in missing:
-            file, array, error = _file(folder, ground, choice.entry), arrays.get(choice.entry), errors[choice.entry]
+            file, array, error = _file(folder, job, choice.entry), arrays.get(choice.entry), errors[choice.entry]
             if choice.place == "disk":
                 if array is not None:
-                    _close(file, array, ground, choice.entry, error)
+                    _close(file, array, job, choice.entry, error)
                 wait()
                 array = np.load(file, mmap_mode="r")
             assert array is not None
-            kept[choice.entry] = Kept(_feed(array, choice.place, ground.walk.mesh), error)
+            kept[choice.entry] = Kept(_feed(array, choice.place, job.walk.mesh), error)
     return kept
 
 
-def inputs_at(ground: Ground, kept: Mapping[Entry, Kept], entry: Entry) -> Inputs:
+def inputs_at(job: CacheJob, kept: Mapping[Entry, Kept], entry: Entry) -> Inputs:
     """What trials that enter there take: from the cache, else recomputed from the nearest kept entry below, or from the images."""
     # What was rounded below would not be what is computed from the images.
-    lower = [low for low in kept if low.stage <= entry.stage and not low.pooled] if ground.walk.exact else []
+    lower = [low for low in kept if low.stage <= entry.stage and not low.pooled] if job.walk.exact else []
     begin = entry if entry in kept else max(lower, default=Entry(0))
     cached = kept.get(begin)
-    from_cache = cached is not None and ground.layout.views > 0
+    from_cache = cached is not None and job.layout.views > 0
 
     def onward(x: Array) -> Array:
         if begin != entry:
-            x = ground.walk.leave(ground.walk.onward(ground.start, as_float32(x), begin.stage, entry.stage), entry)
+            x = job.walk.leave(job.walk.onward(job.start, as_float32(x), begin.stage, entry.stage), entry)
         return as_float32(x)
 
     def train(plan: TrainingRows, seed: int) -> Iterator[Array]:
         if from_cache and cached is not None:
-            slots = Picked(plan, lambda batch: ground.layout.train[batch.rows] + batch.views % ground.layout.views)
+            slots = Picked(plan, lambda batch: job.layout.train[batch.rows] + batch.views % job.layout.views)
             return map(onward, cached.feed.batches(slots))
-        return _recomputed(ground, entry, plan, seed)
+        return _recomputed(job, entry, plan, seed)
 
     def plain(rows: Sequence[Int[np.ndarray, "b"]]) -> Iterator[Array]:
         if cached is not None:
-            return map(onward, cached.feed.batches([ground.layout.plain[part] for part in rows]))
-        return (_from_images(ground, entry, images, part) for part, images in zip(rows, ground.feed.batches(rows), strict=True))
+            return map(onward, cached.feed.batches([job.layout.plain[part] for part in rows]))
+        return (_from_images(job, entry, images, part) for part, images in zip(rows, job.feed.batches(rows), strict=True))
 
-    return Inputs(train, plain, ground.layout.slots if from_cache and begin == entry else 0)
+    return Inputs(train, plain, job.layout.slots if from_cache and begin == entry else 0)
 
 
-def _recomputed(ground: Ground, entry: Entry, plan: TrainingRows, seed: int) -> Iterator[Array]:
+def _recomputed(job: CacheJob, entry: Entry, plan: TrainingRows, seed: int) -> Iterator[Array]:
     """A training's activations from its images. Views of a fixed number are the same for every seed, so that trials share them."""
-    images = ground.feed.batches(Picked(plan, lambda batch: batch.rows))
+    images = job.feed.batches(Picked(plan, lambda batch: batch.rows))
     for index, seen in enumerate(images):
         batch = plan[index]
-        yield _from_images(ground, entry, seen, batch.rows, batch.views, 0 if ground.layout.views else seed)
+        yield _from_images(job, entry, seen, batch.rows, batch.views, 0 if job.layout.views else seed)
 
 
 def _from_images(
-    ground: Ground,
+    job: CacheJob,
     entry: Entry,
     images: Array,
     rows: Int[np.ndarray, "b"],
     views: Int[np.ndarray, "b"] | None = None,
     seed: int = 0,
 ) -> Array:
-    x = ground.walk.onward(ground.start, ground.walk.begin(images, rows, views, seed), 0, entry.stage)
-    return as_float32(ground.walk.leave(x, entry))
+    x = job.walk.onward(job.start, job.walk.begin(images, rows, views, seed), 0, entry.stage)
+    return as_float32(job.walk.leave(x, entry))
 
 
 def _walk(
-    ground: Ground, missing: Sequence[Choice], folder: Path, on_images: Callable[[int], None]
+    job: CacheJob, missing: Sequence[Choice], folder: Path, on_images: Callable[[int], None]
 ) -> tuple[dict[Entry, Shaped[np.ndarray, "slots *shape"]], dict[Entry, float]]:
     """Fills one array an entry, on every process, but a file on the first alone; each stage of each image (and view) is computed
     once."""
-    shapes = ground.walk.shapes(ground.start, ground.dataset.images.shape[1], ground.batch)
+    shapes = job.walk.shapes(job.start, job.dataset.images.shape[1], job.batch)
     arrays: dict[Entry, np.ndarray] = {}
     if needed := sum(choice.bytes for choice in missing if choice.place == "disk"):
         folder.mkdir(parents=True, exist_ok=True)
         # A memory map is sparse: one after the other would all seem to fit.
         _check_room(folder, needed)
     for choice in missing:
-        shape, dtype = (ground.layout.slots, *shapes[choice.entry].shape[1:]), shapes[choice.entry].dtype
+        shape, dtype = (job.layout.slots, *shapes[choice.entry].shape[1:]), shapes[choice.entry].dtype
         if choice.place != "disk":
             arrays[choice.entry] = np.empty(shape, dtype)
         elif is_main():
-            arrays[choice.entry] = open_memmap(_beside(_file(folder, ground, choice.entry)), mode="w+", dtype=dtype, shape=shape)
+            arrays[choice.entry] = open_memmap(_beside(_file(folder, job, choice.entry)), mode="w+", dtype=dtype, shape=shape)
     errors = {choice.entry: 0.0 for choice in missing}
-    for rows, views, slots in _passes(ground):
-        padded = batches(np.arange(len(rows)), ground.batch)
-        for (part, counted), images in zip(padded, ground.feed.batches([rows[part] for part, _ in padded]), strict=True):
-            x, at = ground.walk.begin(images, rows[part], None if views is None else views[part], 0), 0
+    for rows, views, slots in _passes(job):
+        padded = batches(np.arange(len(rows)), job.batch)
+        for (part, counted), images in zip(padded, job.feed.batches([rows[part] for part, _ in padded]), strict=True):
+            x, at = job.walk.begin(images, rows[part], None if views is None else views[part], 0), 0
             for entry in sorted(errors):
-                x, at = ground.walk.onward(ground.start, x, at, entry.stage), entry.stage
-                values = ground.walk.mesh.fetch(ground.walk.leave(x, entry))[:counted]
+                x, at = job.walk.onward(job.start, x, at, entry.stage), entry.stage
+                values = job.walk.mesh.fetch(job.walk.leave(x, entry))[:counted]
                 if values.dtype != np.float32:
-                    errors[entry] = max(errors[entry], _error(ground, entry, x, values, counted))
+                    errors[entry] = max(errors[entry], _error(job, entry, x, values, counted))
                 if entry in arrays:
                     arrays[entry][slots[part[:counted]]] = values
             on_images(counted)
     return arrays, errors
 
 
-def _error(ground: Ground, entry: Entry, x: Array, values: np.ndarray, counted: int) -> float:
+def _error(job: CacheJob, entry: Entry, x: Array, values: np.ndarray, counted: int) -> float:
     """Raises UserError where the kept precision has no such number."""
     if not np.isfinite(values).all():
         raise UserError(
             f"train.activations=float16: the outputs before boundary {entry.stage} are larger than it can hold (65504); use float32"
         )
-    whole = ground.walk.mesh.fetch(ground.walk.pooled(x) if entry.pooled else x)[:counted]
+    whole = job.walk.mesh.fetch(job.walk.pooled(x) if entry.pooled else x)[:counted]
     return rounding(whole, values)
 
 
-def _passes(ground: Ground) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray]]:
+def _passes(job: CacheJob) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray]]:
     """(rows, views or None, slots) of everything that is kept."""
-    layout = ground.layout
+    layout = job.layout
     rows = np.flatnonzero(layout.plain >= 0)
     rows = rows[np.argsort(layout.plain[rows])]
     yield rows, None, layout.plain[rows]
@@ -239,28 +239,28 @@ def _feed(array: Shaped[np.ndarray, "slots *shape"], place: str, mesh: Mesh) -> 
     return make(array, f"{size} in memory", mesh)
 
 
-def _file(folder: Path, ground: Ground, entry: Entry) -> Path:
-    return folder / f"{_key(ground, entry)[:16]}.npy"
+def _file(folder: Path, job: CacheJob, entry: Entry) -> Path:
+    return folder / f"{_key(job, entry)[:16]}.npy"
 
 
 def _beside(file: Path) -> Path:
     return file.with_name(f".{file.name}")
 
 
-def _key(ground: Ground, entry: Entry) -> str:
-    return paths.digest({**ground.identity, "entry": list(entry), "cuts": [list(cut) for cut in ground.walk.entries]})
+def _key(job: CacheJob, entry: Entry) -> str:
+    return paths.digest({**job.identity, "entry": list(entry), "cuts": [list(cut) for cut in job.walk.entries]})
 
 
-def _close(file: Path, array: np.ndarray, ground: Ground, entry: Entry, error: float) -> None:
+def _close(file: Path, array: np.ndarray, job: CacheJob, entry: Entry, error: float) -> None:
     """The file under its name, and beside it what proves it."""
     array.flush()  # pyright: ignore[reportAttributeAccessIssue]
     beside = _beside(file)
-    proof = {"key": _key(ground, entry), "sha256": _sha256(beside), "bytes": beside.stat().st_size, "error": error}
+    proof = {"key": _key(job, entry), "sha256": _sha256(beside), "bytes": beside.stat().st_size, "error": error}
     beside.replace(file)
     paths.write_json(file.with_suffix(".json"), proof)
 
 
-def _proven(file: Path, ground: Ground, entry: Entry, say: Callable[[str], None]) -> float | None:
+def _proven(file: Path, job: CacheJob, entry: Entry, say: Callable[[str], None]) -> float | None:
     """The error of what stands on disk; None, and the user is told why, where it is of something else, cut off or damaged."""
     proof_file = file.with_suffix(".json")
     if not file.exists():
@@ -268,7 +268,7 @@ def _proven(file: Path, ground: Ground, entry: Entry, say: Callable[[str], None]
     wrong = ""
     try:
         proof = paths.read_json(proof_file)
-        if proof["key"] != _key(ground, entry):
+        if proof["key"] != _key(job, entry):
             wrong = "is of another study"
         elif file.stat().st_size != proof["bytes"]:
             wrong = f"has {file.stat().st_size} bytes in place of {proof['bytes']}"

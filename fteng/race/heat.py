@@ -12,7 +12,7 @@ from fteng.race import decide
 from fteng.results import Predictions, read_predictions, write_predictions
 from fteng.sweep.run import close_trial, fresh_shapes, meter, open_trial
 from fteng.sweep.track import Track, inputs_of
-from fteng.train.population import advance, judge
+from fteng.train.population import advance, answers_of
 from fteng.train.trial import Running, steps_per_epoch, total_steps
 from fteng.trials import TrialSpec
 
@@ -44,7 +44,7 @@ class Heat:
             members = self._train(missing, epoch * self._per_epoch)
             sound = [rate for rate, member in members.items() if member.lost_at is None]
             inputs = inputs_of(self._track, self._arms[missing[0]])
-            found = judge(self._track.site.bench, [members[rate] for rate in sound], inputs, "val")
+            found = answers_of(self._track.site.bench, [members[rate] for rate in sound], inputs, "val")
             for rate, answers in zip(sound, found, strict=True) if is_main() else ():
                 paths.write_by(self._rung(rate, epoch), lambda path, answers=answers: write_predictions(path, {"val": answers}))
             self._close_lost(members)
@@ -73,7 +73,7 @@ class Heat:
             self._close_lost(members)
             sound = {rate: member for rate, member in members.items() if member.lost_at is None}
             inputs = inputs_of(self._track, self._arms[unwritten[0]])
-            answers = {split: judge(site.bench, list(sound.values()), inputs, split) for split in ("val", "test")}
+            answers = {split: answers_of(site.bench, list(sound.values()), inputs, split) for split in ("val", "test")}
             for place, member in enumerate(sound.values()):
                 close_trial(self._track, member, {split: found[place] for split, found in answers.items()}, self._fresh)
         done = self._among([*self._alive, *self.ended], "done")
@@ -96,6 +96,7 @@ class Heat:
             if member.step > upto:
                 # A checkpoint of a run that was no race; what it was at the rung nobody has asked.
                 member.checkpoints.close()
+                self._track.site.reporter.say(f"trial {spec.id} begins anew: the race compares it at an epoch that it had passed")
                 if is_main():
                     shutil.rmtree(member.where.running)
                 wait()

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from fteng.similarity.predict import Plan
+from fteng.similarity.predict import AdvicePlan
 
 # The folklore names no numbers. These are ours, and stand in every record beside the answer.
 MUCH_A_CLASS = 100
@@ -22,7 +22,7 @@ class Told(NamedTuple):
     """cell: of the table, for people; plan: what it says; why: the numbers that chose the cell."""
 
     cell: str
-    plan: Plan
+    plan: AdvicePlan
     why: str
 
 
@@ -39,11 +39,11 @@ def folklore(stages: tuple[str, ...], images_a_class: int, shift: float | None, 
     else:
         similar, by = False, "nothing is known of the source"
     last = len(stages)
-    plans: dict[tuple[bool, bool], Plan] = {
-        (False, True): Plan(stages[-1], last, False),
-        (False, False): Plan(stages[(last - 1) // 2], (last - 1) // 2 + 1, False),
-        (True, True): Plan(stages[-1], 0, True),
-        (True, False): Plan(stages[-1], 0, True),
+    plans: dict[tuple[bool, bool], AdvicePlan] = {
+        (False, True): AdvicePlan(stages[-1], last, False),
+        (False, False): AdvicePlan(stages[(last - 1) // 2], (last - 1) // 2 + 1, False),
+        (True, True): AdvicePlan(stages[-1], 0, True),
+        (True, False): AdvicePlan(stages[-1], 0, True),
     }
     cell = f"{'much' if much else 'little'} and {'similar' if similar else 'different'}"
     return Told(cell, plans[much, similar], f"{images_a_class} training images of the rarest class; {by}")

@@ -48,28 +48,28 @@ def grade(
     if not measured:
         reason = "no plan has a score on test yet"
         return {"metric": metric, "confidence": confidence, "how": _HOW, "reason": reason, "scores": [], "advice": []}
-    judge = _Judge(list(measured), sign, stages, sweep_seconds, confidence)
-    scores = [_graded(score, judge) for score in _with_distances(assessment)]
+    sweep = _Measured(list(measured), sign, stages, sweep_seconds, confidence)
+    scores = [_graded(score, sweep) for score in _with_distances(assessment)]
     ours = assessment["advice"]["ours"]
     if ours["ranking"]:
-        scores.append(_graded_ours(ours["ranking"], judge))
-    advice = [judge.follow(name, label, plan) for name, label, plan in _advices(assessment, scores, stages)]
+        scores.append(_graded_ours(ours["ranking"], sweep))
+    advice = [sweep.follow(name, label, plan) for name, label, plan in _advices(assessment, scores, stages)]
     return {
         "metric": metric,
         "confidence": confidence,
         "how": _HOW,
         "reason": "",
-        "depths": sorted(row.freeze_depth for row in judge.curve),
-        "best": judge.named(judge.best),
-        "swept": judge.named(judge.swept),
+        "depths": sorted(row.freeze_depth for row in sweep.curve),
+        "best": sweep.named(sweep.best),
+        "swept": sweep.named(sweep.swept),
         "sweep_seconds": sweep_seconds,
-        "curve": [{"freeze_depth": row.freeze_depth, "value": row.value} for row in judge.curve],
+        "curve": [{"freeze_depth": row.freeze_depth, "value": row.value} for row in sweep.curve],
         "scores": scores,
-        "advice": [*advice, judge.random()],
+        "advice": [*advice, sweep.random()],
     }
 
 
-class _Judge:
+class _Measured:
     """The measured plans, the curve they make, and the best of them."""
 
     def __init__(self, measured: list[Measurement], sign: int, stages: list[str], seconds: float, confidence: float) -> None:
@@ -172,19 +172,19 @@ def _with_distances(assessment: Mapping[str, Any]) -> list[dict[str, Any]]:
     return entries
 
 
-def _graded(score: Mapping[str, Any], judge: _Judge) -> dict[str, Any]:
+def _graded(score: Mapping[str, Any], sweep: _Measured) -> dict[str, Any]:
     at = score["at"]
     by_depth = [{"freeze_depth": depth, "value": value} for depth, value in at.items()]
     # The depth with the best score; of equal ones the deepest frozen.
     best = max(at, key=lambda depth: (at[depth], depth), default=None)
-    return {"name": score["name"], "label": score["label"], "by_depth": by_depth, "best_depth": best} | judge.tau(at)
+    return {"name": score["name"], "label": score["label"], "by_depth": by_depth, "best_depth": best} | sweep.tau(at)
 
 
-def _graded_ours(ranking: Sequence[Mapping[str, Any]], judge: _Judge) -> dict[str, Any]:
+def _graded_ours(ranking: Sequence[Mapping[str, Any]], sweep: _Measured) -> dict[str, Any]:
     """Our prediction of the curve of the last tap: tuning from each depth, and the classifier that tunes nothing."""
-    on_last = [row for row in ranking if row["tap"] == judge.stages[-1]]
-    at = {row["freeze_depth"]: judge.sign * row["predicted"] for row in on_last}
-    return _graded({"name": "ours", "label": "our prediction", "at": at}, judge)
+    on_last = [row for row in ranking if row["tap"] == sweep.stages[-1]]
+    at = {row["freeze_depth"]: sweep.sign * row["predicted"] for row in on_last}
+    return _graded({"name": "ours", "label": "our prediction", "at": at}, sweep)
 
 
 def _advices(

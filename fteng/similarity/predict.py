@@ -34,7 +34,7 @@ EVIDENCE = (
 )
 
 
-class Plan(NamedTuple):
+class AdvicePlan(NamedTuple):
     """tuned: stages behind the freeze depth train; else the plan is a linear classifier on the tap."""
 
     tap: str
@@ -46,14 +46,14 @@ class Predicted(NamedTuple):
     """ranking: plans, best first, each with predicted, low, high, best_share, equal; chosen: one of them; reason: why that."""
 
     ranking: list[dict[str, Any]]
-    chosen: Plan
+    chosen: AdvicePlan
     reason: str
 
 
-def every_plan(stages: Sequence[str]) -> list[Plan]:
+def every_plan(stages: Sequence[str]) -> list[AdvicePlan]:
     """A linear classifier on each tap, and tuning the network up to its last stage from each depth on."""
-    probes = [Plan(stage, index + 1, False) for index, stage in enumerate(stages)]
-    return probes + [Plan(stages[-1], depth, True) for depth in range(len(stages))]
+    probes = [AdvicePlan(stage, index + 1, False) for index, stage in enumerate(stages)]
+    return probes + [AdvicePlan(stages[-1], depth, True) for depth in range(len(stages))]
 
 
 def predict(
@@ -97,7 +97,7 @@ def predict(
     else:
         best = [plans[index].freeze_depth for index in tuned if points[index] == points[tuned[0]]]
         level = [plans[index].freeze_depth for index in tuned if equal(index, tuned[0])]
-        chosen = Plan(stages[-1], max(best), True)
+        chosen = AdvicePlan(stages[-1], max(best), True)
         reason = f"it is predicted best; the images cannot tell apart {len(level)} depths from {min(level)} to {max(level)}"
     won = np.bincount(np.argmax(sign * draws[known], axis=0), minlength=len(known)) / draws.shape[1]
     share = dict(zip(known, won.tolist(), strict=True))
@@ -116,7 +116,7 @@ def predict(
 
 
 def _scored(
-    plans: Sequence[Plan],
+    plans: Sequence[AdvicePlan],
     grams: Sequence[Gram],
     labels: Int[np.ndarray, "n"],
     groups: Shaped[np.ndarray, "n"],

@@ -21,7 +21,7 @@ from fteng.results import Predictions, read_predictions
 from fteng.summary.audit import of_costs, of_probes, of_splits, of_trials, of_versions
 from fteng.summary.chosen import calibration, final, pairs, recommendation, subgroups
 from fteng.summary.errors import confusion, curves, explainable, explained, mistakes
-from fteng.summary.rows import Judge, probed_rows, shown_rows, tuned_rows
+from fteng.summary.rows import Criteria, probed_rows, shown_rows, tuned_rows
 from fteng.summary.similarity import similarity
 
 _OF_STUDY = ("config", "versions", "git", "trials", "runs", "dataset")
@@ -74,26 +74,30 @@ def collect(workdir: Path) -> dict[str, Any]:
     answers = {row["tap"]: read_predictions(study.probe(row["tap"])) for row in probed["probes"]}
     some = next(iter(answers.values()))
     weights = {split: group_weights(some[split].groups, judge_config["resamples"], zlib.crc32(split.encode())) for split in some}
-    judge = Judge(judge_config["metric"], judge_config["margin"], judge_config["confidence"], weights)
-    rows = [*tuned_rows(study, results, judge), *probed_rows(probed["probes"], answers, judge)]
-    choice = recommendation(rows, judge)
-    shown = shown_rows(rows, None if choice is None else choice["row"], judge)
+    criteria = Criteria(judge_config["metric"], judge_config["margin"], judge_config["confidence"], weights)
+    rows = [*tuned_rows(study, results, criteria), *probed_rows(probed["probes"], answers, criteria)]
+    choice = recommendation(rows, criteria)
+    shown = shown_rows(rows, None if choice is None else choice["row"], criteria)
     summary["probes"] = [
         row | {"test": rows_of.entry["test"]} for row, rows_of in zip(probed["probes"], rows[-len(probed["probes"]) :], strict=True)
     ]
     summary["depth_curve"] = [rows[index].entry for index in shown]
     summary["audit"] += of_probes(probed["probes"])
     summary["chance"] = _chance(some["test"])
-    summary["similarity"] = similarity(study, rows, summary["trials"], judge)
+    summary["similarity"] = similarity(study, rows, summary["trials"], criteria)
     if choice is not None:
         chosen = rows[choice["row"]].candidate
         summary["recommendation"] = choice | {"row": shown.index(choice["row"])}
-        summary["pairs"] = pairs([rows[index].candidate for index in shown], judge)
-        summary["final"] = final(chosen, judge)
+        summary["pairs"] = pairs([rows[index].candidate for index in shown], criteria)
+        summary["final"] = final(chosen, criteria)
         summary["calibration"] = calibration(chosen)
-        summary["subgroups"] = subgroups(study, chosen, judge, judge_config["resamples"])
+        summary["subgroups"] = subgroups(study, chosen, criteria, judge_config["resamples"])
         classes, curve = record["dataset"]["classes"], summary["depth_curve"]
-        summary |= {"curves": curves(chosen, judge, classes), "confusion": confusion(chosen), "mistakes": mistakes(chosen, classes)}
+        summary |= {
+            "curves": curves(chosen, criteria, classes),
+            "confusion": confusion(chosen),
+            "mistakes": mistakes(chosen, classes),
+        }
         row = curve[summary["recommendation"]["row"]]
         summary["explainable"] = explainable(record, curve, row, summary["mistakes"])
         summary["explained"] = explained(study, summary["explainable"])

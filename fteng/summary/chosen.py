@@ -13,59 +13,59 @@ from fteng.analysis.recommend import Candidate, recommend
 from fteng.analysis.subgroups import table
 from fteng.paths import StudyPaths
 from fteng.results import read_images
-from fteng.summary.rows import Judge, Row
+from fteng.summary.rows import Criteria, Row
 
 # What a reviewer asks for by name, and the most levels a table of it may have: ids and free text are no subgroups.
 _ATTRIBUTES = ("sex", "age", "site", "skin_type")
 _MOST_LEVELS = 12
 
 
-def recommendation(rows: Sequence[Row], judge: Judge) -> dict[str, Any] | None:
+def recommendation(rows: Sequence[Row], criteria: Criteria) -> dict[str, Any] | None:
     """Chosen on val alone, and never a control: those show what pretraining is worth."""
     usable = [
         index
         for index, row in enumerate(rows)
-        if row.entry["val"][judge.metric]["value"] is not None and row.entry["variant"]["init"] == "pretrained"
+        if row.entry["val"][criteria.metric]["value"] is not None and row.entry["variant"]["init"] == "pretrained"
     ]
     if not usable:
         return None
     candidates = [rows[index].candidate for index in usable]
-    found = recommend(candidates, judge.metric, judge.margin, judge.confidence, judge.weights["val"])
+    found = recommend(candidates, criteria.metric, criteria.margin, criteria.confidence, criteria.weights["val"])
     chosen = rows[usable[found.index]].entry
     alternatives = []
     for item in found.comparisons:
         entry = rows[usable[item.index]].entry
         numbers = {name: _defined(getattr(item, name)) for name in ("score", "difference", "low", "high", "bound", "p")}
         same = {name: entry[name] for name in ("freeze_depth", "tap", "leaves", "variant", "trainable_stages", "label")}
-        numbers["delong_p"] = _delong_p(candidates[item.index], candidates[found.best], judge.metric)
+        numbers["delong_p"] = _delong_p(candidates[item.index], candidates[found.best], criteria.metric)
         alternatives.append(same | numbers | {"verdict": item.verdict})
     named = ("freeze_depth", "tap", "leaves", "variant", "trainable_stages", "label", "learning_rate")
     same = {name: chosen[name] for name in named}
     return same | {
         "row": usable[found.index],
-        "metric": judge.metric,
+        "metric": criteria.metric,
         "reason": found.reason,
         "alternatives": alternatives,
     }
 
 
-def pairs(shown: Sequence[Candidate], judge: Judge) -> list[dict[str, Any]]:
+def pairs(shown: Sequence[Candidate], criteria: Criteria) -> list[dict[str, Any]]:
     """Every pair of rows of the depth curve on test; first and second are rows. Seeds that diverged take no part."""
     sound = [[seed for seed in candidate.test if is_finite(seed)] for candidate in shown]
     rows = [row for row, seeds in enumerate(sound) if seeds]
-    found = every_pair([sound[row] for row in rows], judge.metric, judge.weights["test"], judge.confidence)
+    found = every_pair([sound[row] for row in rows], criteria.metric, criteria.weights["test"], criteria.confidence)
     return [pair | {"first": rows[pair["first"]], "second": rows[pair["second"]]} for pair in found]
 
 
-def final(chosen: Candidate, judge: Judge) -> dict[str, Any]:
+def final(chosen: Candidate, criteria: Criteria) -> dict[str, Any]:
     """Every metric that two or more classes allow, of what is recommended, on test."""
-    test, weights = chosen.test, judge.weights["test"]
+    test, weights = chosen.test, criteria.weights["test"]
     names = [metric.name for metric in applicable(test[0].logits.shape[1])]
     return {
         "images": len(test[0].labels),
         "groups": len(np.unique(test[0].groups)),
         "seeds": len(test),
-        "metrics": {name: interval(test, name, weights, judge.confidence)._asdict() for name in names},
+        "metrics": {name: interval(test, name, weights, criteria.confidence)._asdict() for name in names},
         "labels": {name: METRICS[name].label for name in names},
     }
 
@@ -86,7 +86,7 @@ def calibration(chosen: Candidate) -> dict[str, Any]:
     }
 
 
-def subgroups(study: StudyPaths, chosen: Candidate, judge: Judge, resamples: int) -> list[dict[str, Any]]:
+def subgroups(study: StudyPaths, chosen: Candidate, criteria: Criteria, resamples: int) -> list[dict[str, Any]]:
     """A table for each attribute the source states: what is recommended, on test, level by level."""
     if not study.images.exists():
         return []
@@ -100,8 +100,8 @@ def subgroups(study: StudyPaths, chosen: Candidate, judge: Judge, resamples: int
         values = [str(images[attribute][row]) for row in rows]
         values = [_age_band(value) for value in values] if attribute == "age" else values
         if 1 < len({value for value in values if value}) <= _MOST_LEVELS:
-            found = table(chosen.test, values, judge.metric, resamples, judge.confidence)
-            tables.append({"attribute": attribute, "metric": judge.metric, "rows": found})
+            found = table(chosen.test, values, criteria.metric, resamples, criteria.confidence)
+            tables.append({"attribute": attribute, "metric": criteria.metric, "rows": found})
     return tables
 
 

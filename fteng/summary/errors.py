@@ -12,7 +12,7 @@ from fteng.analysis.recommend import Candidate
 from fteng.analysis.roc import POINTS, Band, against_rest, one_against_rest, working_points
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
-from fteng.summary.rows import Judge
+from fteng.summary.rows import Criteria
 from fteng.trials import Variant
 
 # Of explained.json.
@@ -26,25 +26,25 @@ _CLASSES = 12
 _RESAMPLES = 500
 
 
-def curves(chosen: Candidate, judge: Judge, classes: Sequence[str]) -> dict[str, Any]:
+def curves(chosen: Candidate, criteria: Criteria, classes: Sequence[str]) -> dict[str, Any]:
     """ROC and precision-recall of what is recommended, on test, with bands, and the points a clinic works at.
 
     rows: a class each, `positive` its name, None for the mean of all classes, which stands first.
     """
     test, val, count = chosen.test, chosen.val, len(classes)
-    shown, weights = [1] if count == 2 else list(range(count)), judge.weights["test"]
+    shown, weights = [1] if count == 2 else list(range(count)), criteria.weights["test"]
     if count > 2:
         weights = weights[:_RESAMPLES]
     if count > _CLASSES:
         areas = [METRICS["auc"].function((turned := against_rest(test[0], k)).labels, probabilities_of(turned)) for k in shown]
         shown = sorted(np.argsort(np.nan_to_num(areas, nan=2.0), kind="stable")[:_CLASSES].tolist())
-    found, mean = one_against_rest(test, shown, weights, judge.confidence)
+    found, mean = one_against_rest(test, shown, weights, criteria.confidence)
     rows: list[dict[str, Any]] = []
     if 2 < count <= _CLASSES:
         rows.append({"positive": None, "share": None, "roc": _band(mean.roc), "precision": _band(mean.precision), "points": []})
     for k, one in zip(shown, found, strict=True):
         turned = [[against_rest(seed, k) for seed in seeds] for seeds in (val, test)]
-        working = working_points(turned[0], turned[1], weights, judge.confidence)
+        working = working_points(turned[0], turned[1], weights, criteria.confidence)
         points = [
             {"keeps": kept, "level": level, "best": _interval(*values)}
             | {name: None if work is None else getattr(work, name) for name in ("threshold", "log_odds")}

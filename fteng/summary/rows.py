@@ -17,7 +17,7 @@ from fteng.trials import Variant
 _FOUR = ("accuracy", "balanced_accuracy", "auc", "log_loss")
 
 
-class Judge(NamedTuple):
+class Criteria(NamedTuple):
     """How this study judges. weights: a split -> (resamples, n), the same for every depth, so that they are compared in pairs."""
 
     metric: str
@@ -33,18 +33,18 @@ class Row(NamedTuple):
     entry: dict[str, Any]
 
 
-def tuned_rows(study: StudyPaths, results: Mapping[str, Any], judge: Judge) -> list[Row]:
+def tuned_rows(study: StudyPaths, results: Mapping[str, Any], criteria: Criteria) -> list[Row]:
     """Every plan that has a finished trial, at the rate with the best mean over its seeds on val."""
     plans: dict[tuple[Any, ...], dict[float, list[dict[str, Any]]]] = {}
     for result in results.values():
-        if result["status"] == "done" and result["val"].get(judge.metric) is not None:
+        if result["status"] == "done" and result["val"].get(criteria.metric) is not None:
             variant = Variant(**result["variant"])
             key = (result["tap"], result["freeze_depth"], tuple(result["trainable_stages"]), result["leaves"], variant)
             plans.setdefault(key, {}).setdefault(result["learning_rate"], []).append(result)
     rows = []
     for (tap, depth, stages, leaves, variant), rates in plans.items():
         read = {rate: [read_predictions(study.trial(trial["id"]).predictions) for trial in found] for rate, found in rates.items()}
-        rate = best_rate({rate: [seed["val"] for seed in seeds] for rate, seeds in read.items()}, judge.metric)
+        rate = best_rate({rate: [seed["val"] for seed in seeds] for rate, seeds in read.items()}, criteria.metric)
         if rate is None:
             continue
         trials, answers = rates[rate], read[rate]
@@ -62,11 +62,13 @@ def tuned_rows(study: StudyPaths, results: Mapping[str, Any], judge: Judge) -> l
             "trials": [trial["id"] for trial in trials],
             "cost": cost,
         }
-        rows.append(_row(label, entry, answers, cost["flops_per_example"], judge))
+        rows.append(_row(label, entry, answers, cost["flops_per_example"], criteria))
     return sorted(rows, key=lambda row: (len(row.entry["trainable_stages"]), row.entry["label"]))
 
 
-def probed_rows(probes: Sequence[Mapping[str, Any]], answers: Mapping[str, Mapping[str, Predictions]], judge: Judge) -> list[Row]:
+def probed_rows(
+    probes: Sequence[Mapping[str, Any]], answers: Mapping[str, Mapping[str, Predictions]], criteria: Criteria
+) -> list[Row]:
     """The probe of every tap as a candidate: nothing is tuned, and the network ends there."""
     rows = []
     for probe in probes:
@@ -83,16 +85,16 @@ def probed_rows(probes: Sequence[Mapping[str, Any]], answers: Mapping[str, Mappi
             "trials": [],
             "cost": probe["cost"],
         }
-        rows.append(_row(label, entry, [dict(answers[probe["tap"]])], probe["cost"]["flops_per_example"], judge))
+        rows.append(_row(label, entry, [dict(answers[probe["tap"]])], probe["cost"]["flops_per_example"], criteria))
     return rows
 
 
-def shown_rows(rows: Sequence[Row], chosen: int | None, judge: Judge) -> list[int]:
+def shown_rows(rows: Sequence[Row], chosen: int | None, criteria: Criteria) -> list[int]:
     """Which rows stand in the depth curve: all that were tuned, the best probe on val, and what is recommended."""
-    sign = 1 if METRICS[judge.metric].higher_is_better else -1
+    sign = 1 if METRICS[criteria.metric].higher_is_better else -1
 
     def score(index: int) -> float:
-        value = rows[index].entry["val"][judge.metric]["value"]
+        value = rows[index].entry["val"][criteria.metric]["value"]
         return -np.inf if value is None else sign * value
 
     probes = [index for index, row in enumerate(rows) if not row.entry["trials"]]
@@ -100,12 +102,12 @@ def shown_rows(rows: Sequence[Row], chosen: int | None, judge: Judge) -> list[in
     return sorted(kept | ({chosen} if chosen is not None else set()))
 
 
-def _row(label: str, entry: dict[str, Any], answers: Sequence[Mapping[str, Predictions]], flops: float, judge: Judge) -> Row:
+def _row(label: str, entry: dict[str, Any], answers: Sequence[Mapping[str, Predictions]], flops: float, criteria: Criteria) -> Row:
     val, test = [seed["val"] for seed in answers], [seed["test"] for seed in answers]
-    entry = entry | {"val": _intervals(val, "val", judge), "test": _intervals(test, "test", judge)}
+    entry = entry | {"val": _intervals(val, "val", criteria), "test": _intervals(test, "test", criteria)}
     stages = len(entry["trainable_stages"])
     return Row(Candidate(label, entry["tap"], entry["freeze_depth"], stages, flops, val, test), entry)
 
 
-def _intervals(seeds: Sequence[Predictions], split: str, judge: Judge) -> dict[str, dict[str, float | None]]:
-    return {name: interval(seeds, name, judge.weights[split], judge.confidence)._asdict() for name in _FOUR}
+def _intervals(seeds: Sequence[Predictions], split: str, criteria: Criteria) -> dict[str, dict[str, float | None]]:
+    return {name: interval(seeds, name, criteria.weights[split], criteria.confidence)._asdict() for name in _FOUR}

@@ -11,11 +11,13 @@ from fteng.errors import UserError
 from fteng.paths import StudyPaths
 from fteng.similarity.assess import FORMAT
 from fteng.similarity.grade import Measurement, grade
-from fteng.summary.rows import Judge, Row
+from fteng.summary.rows import Criteria, Row
 from fteng.trials import Variant
 
 
-def similarity(study: StudyPaths, rows: Sequence[Row], trials: Sequence[Mapping[str, Any]], judge: Judge) -> dict[str, Any] | None:
+def similarity(
+    study: StudyPaths, rows: Sequence[Row], trials: Sequence[Mapping[str, Any]], criteria: Criteria
+) -> dict[str, Any] | None:
     """probes/similarity.json and, as `grade`, what became of it; None where the study has none. Raises UserError on a
     record of another version.
 
@@ -33,16 +35,18 @@ def similarity(study: StudyPaths, rows: Sequence[Row], trials: Sequence[Mapping[
     # Of its steps: the walk to the boundary is paid once for all.
     costs = {trial["id"]: trial["cost"] for trial in trials if trial["cost"] is not None}
     seconds = {name: cost["seconds"] - cost["prefix_seconds"] for name, cost in costs.items()}
-    measured = [found for row in rows for found in _measurement(row, trials, seconds, judge)]
+    measured = [found for row in rows for found in _measurement(row, trials, seconds, criteria)]
     # A sweep that has measured nothing but probes has nothing to grade by.
-    graded = grade(assessment, measured if seconds else [], sum(seconds.values(), 0.0), judge.confidence)
+    graded = grade(assessment, measured if seconds else [], sum(seconds.values(), 0.0), criteria.confidence)
     return {**assessment, "grade": graded}
 
 
-def _measurement(row: Row, trials: Sequence[Mapping[str, Any]], seconds: Mapping[str, float], judge: Judge) -> list[Measurement]:
+def _measurement(
+    row: Row, trials: Sequence[Mapping[str, Any]], seconds: Mapping[str, float], criteria: Criteria
+) -> list[Measurement]:
     """None for plans that no advice speaks of: stage sets, single leaves, other ways of training, controls."""
     entry = row.entry
-    value = entry["test"][judge.metric]["value"]
+    value = entry["test"][criteria.metric]["value"]
     usual = Variant(**entry["variant"]) == Variant() and entry["leaves"] == "all"
     if entry["freeze_depth"] is None or not usual or value is None:
         return []
@@ -53,7 +57,7 @@ def _measurement(row: Row, trials: Sequence[Mapping[str, Any]], seconds: Mapping
         == (entry["tap"], entry["freeze_depth"], entry["leaves"], entry["variant"])
     ]
     took = sum(seconds.get(name, 0.0) for name in same) if entry["trials"] else 0.0
-    draws = np.asarray(depth_scores(row.candidate.test, judge.metric, judge.weights["test"]))
+    draws = np.asarray(depth_scores(row.candidate.test, criteria.metric, criteria.weights["test"]))
     tuned = bool(entry["trainable_stages"])
-    val = entry["val"][judge.metric]["value"]
+    val = entry["val"][criteria.metric]["value"]
     return [Measurement(entry["tap"], entry["freeze_depth"], tuned, entry["label"], value, val, draws, took)]

@@ -12,7 +12,7 @@ from fteng.sweep.cost import predicted, step_work
 from fteng.sweep.track import Track, inputs_of
 from fteng.train.entry import Entry
 from fteng.train.evaluate import make_forward
-from fteng.train.population import advance, judge
+from fteng.train.population import advance, answers_of
 from fteng.train.trial import Running, batch_of, begin, end, total_steps
 from fteng.trials import TrialSpec
 
@@ -38,7 +38,7 @@ def _run_together(track: Track, specs: Sequence[TrialSpec]) -> None:
     advance(site.bench, members, inputs, total_steps(site.bench), meter(track, members))
     # What has not come to its end has no business with test.
     asked = {"val": [one for one in members if one.lost_at is None], "test": [one for one in members if one.goes_on]}
-    answers = {split: judge(site.bench, those, inputs, split) for split, those in asked.items()}
+    answers = {split: answers_of(site.bench, those, inputs, split) for split, those in asked.items()}
     for member in members:
         mine = {split: answers[split][those.index(member)] for split, those in asked.items() if member in those}
         stopped = f"{steer.BY_USER} at step {member.step} of {total_steps(site.bench)}" if member.halted else ""

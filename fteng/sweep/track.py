@@ -97,13 +97,13 @@ def lay_track(
     room = budget.free_room(site.config.sweep.cache_gib, site.config.sweep.cache_disk_gib, site.study.root)
     for name, start in starts.items():
         mine = [spec for spec in pending if spec.variant.start == name]
-        ground = _ground(site, walk, start)
-        choices = _choices(site, ground, seconds_to, mine, room)
+        job = _cache_job(site, walk, start)
+        choices = _choices(site, job, seconds_to, mine, room)
         room = budget.less(room, choices)
-        filled = _filled(site, ground, choices) if fill else {}
+        filled = _filled(site, job, choices) if fill else {}
         for choice in choices:
-            found = cache.inputs_at(ground, filled, choice.entry)
-            images = ground.layout.slots if choice.place and ground.layout.views else 0
+            found = cache.inputs_at(job, filled, choice.entry)
+            images = job.layout.slots if choice.place and job.layout.views else 0
             inputs[name, choice.entry] = found if fill else found._replace(kept_images=images)
         kept += [{"start": name, **choice.record(site.backbone.stages)} for choice in choices]
     programs = Programs(site.backbone, site.dataset, recipe, walk, flops, some)
@@ -184,12 +184,12 @@ def _placed(start: Start, site: Site) -> Start:
     return start._replace(stages=stages, stats=stats, heads=site.feed.mesh.whole(start.heads))
 
 
-def _ground(site: Site, walk: Walk, start: Start) -> cache.Ground:
+def _cache_job(site: Site, walk: Walk, start: Start) -> cache.CacheJob:
     """What a walk from the images of this study goes over."""
     dataset, recipe = site.dataset, site.config.train
     layout = cache.make_layout(dataset, bool(recipe.augment), recipe.views)
     identity = {
-        "start": start.name,
+        "start": start.identity,
         "preprocess": site.backbone.preprocess._asdict(),
         "data": dataset.digest,
         "augment": list(recipe.augment),
@@ -197,25 +197,25 @@ def _ground(site: Site, walk: Walk, start: Start) -> cache.Ground:
         "activations": recipe.activations,
         "versions": record.versions(),
     }
-    return cache.Ground(walk, start, dataset, site.feed, layout, batch_of(site.bench), identity)
+    return cache.CacheJob(walk, start, dataset, site.feed, layout, batch_of(site.bench), identity)
 
 
 def _choices(
-    site: Site, ground: cache.Ground, seconds_to: Mapping[int, float], pending: Sequence[TrialSpec], room: budget.Room
+    site: Site, job: cache.CacheJob, seconds_to: Mapping[int, float], pending: Sequence[TrialSpec], room: budget.Room
 ) -> list[budget.Choice]:
     """What of the activations that these trials need is worth keeping, and where."""
-    dataset, recipe, layout = site.dataset, site.config.train, ground.layout
-    shapes = ground.walk.shapes(ground.start, dataset.images.shape[1], ground.batch)
+    dataset, recipe, layout = site.dataset, site.config.train, job.layout
+    shapes = job.walk.shapes(job.start, dataset.images.shape[1], job.batch)
     together = {(shape_of(spec, recipe).entry, spec.seed) for spec in pending}
     wants = []
     for entry in sorted({entry for entry, _ in together}):
         one = shapes[entry]
-        bytes_of_one = one.dtype.itemsize * (one.size // ground.batch)
+        bytes_of_one = one.dtype.itemsize * (one.size // job.batch)
         runs = sum(other == entry for other, _ in together)
         seen = recipe.epochs * len(dataset.splits["train"]) * bool(layout.views)
         judged = (recipe.epochs + 1) * len(dataset.splits["val"]) + len(dataset.splits["test"])
         wants.append(budget.Want(entry, runs * (seen + judged), layout.slots * bytes_of_one))
-    choices = budget.choose(wants, budget.Bill(seconds_to, layout.slots, ground.walk.exact), room)
+    choices = budget.choose(wants, budget.Prices(seconds_to, layout.slots, job.walk.exact), room)
     for choice in choices:
         if choice.entry.stage:
             what = f"prefix of {choice.entry.stage} stages{' (features)' if choice.entry.pooled else ''}"
@@ -224,11 +224,11 @@ def _choices(
     return choices
 
 
-def _filled(site: Site, ground: cache.Ground, choices: Sequence[budget.Choice]) -> dict[Entry, cache.Kept]:
+def _filled(site: Site, job: cache.CacheJob, choices: Sequence[budget.Choice]) -> dict[Entry, cache.Kept]:
     if any(choice.place for choice in choices):
-        site.reporter.phase("prefix", ground.layout.slots)
+        site.reporter.phase("prefix", job.layout.slots)
     on_images = _alive(site, "the walk through frozen stages, which begins anew", work=1.0)
-    kept = cache.fill(ground, choices, site.study.prefix, site.reporter.say, on_images)
+    kept = cache.fill(job, choices, site.study.prefix, site.reporter.say, on_images)
     lossy = {entry.stage: one.error for entry, one in kept.items() if one.error}
     if lossy:
         worst = max(lossy, key=lambda stage: lossy[stage])

@@ -22,7 +22,7 @@ _READERS = 2
 
 
 @runtime_checkable
-class Plan(Protocol):
+class BatchRows(Protocol):
     """The rows of each batch, in the order in which they are wanted: a list, or anything that makes them when asked."""
 
     def __len__(self) -> int: ...
@@ -31,12 +31,12 @@ class Plan(Protocol):
 
 
 class Feed(NamedTuple):
-    """take: from rows to their items on the device; batches: the same for each batch of a plan, read ahead where they are streamed;
+    """take: from rows to their items on the device; batches: the same for each batch wanted, read ahead where they are streamed;
     where: one line that says how; mesh: over which batches are split. Items are images or activations; wherever they lie, they come
     as the same bits."""
 
     take: Callable[[Int[np.ndarray, "b"]], Array]
-    batches: Callable[[Plan], Iterator[Array]]
+    batches: Callable[[BatchRows], Iterator[Array]]
     where: str
     mesh: Mesh = ALONE
 
@@ -60,8 +60,8 @@ def on_device(items: Shaped[np.ndarray, "n *shape"], where: str, mesh: Mesh = AL
     def take(rows: Int[np.ndarray, "b"]) -> Array:
         return gather(whole, mesh.batch(rows.astype(np.int32)))
 
-    def batches(plan: Plan) -> Iterator[Array]:
-        return (take(plan[index]) for index in range(len(plan)))
+    def batches(wanted: BatchRows) -> Iterator[Array]:
+        return (take(wanted[index]) for index in range(len(wanted)))
 
     return Feed(take, batches, where, mesh)
 
@@ -72,8 +72,8 @@ def in_memory(items: Shaped[np.ndarray, "n *shape"], where: str, mesh: Mesh = AL
     def take(rows: Int[np.ndarray, "b"]) -> Array:
         return mesh.take(items, rows)
 
-    def batches(plan: Plan) -> Iterator[Array]:
-        return (take(plan[index]) for index in range(len(plan)))
+    def batches(wanted: BatchRows) -> Iterator[Array]:
+        return (take(wanted[index]) for index in range(len(wanted)))
 
     return Feed(take, batches, where, mesh)
 
@@ -86,12 +86,12 @@ def streamed(items: Shaped[np.ndarray, "n *shape"], where: str, mesh: Mesh = ALO
     def take(rows: Int[np.ndarray, "b"]) -> Array:
         return mesh.take(plain, rows)
 
-    def batches(plan: Plan) -> Iterator[Array]:
+    def batches(wanted: BatchRows) -> Iterator[Array]:
         # Takes seconds, which only a streamed study should pay.
         import grain
 
         options = grain.ReadOptions(num_threads=_READERS, prefetch_buffer_size=_BATCHES_AHEAD)
-        ahead = iter(grain.MapDataset.range(len(plan)).map(lambda index: take(plan[index])).to_iter_dataset(options))
+        ahead = iter(grain.MapDataset.range(len(wanted)).map(lambda index: take(wanted[index])).to_iter_dataset(options))
         try:
             yield from ahead
         finally:
@@ -167,7 +167,7 @@ class TrainingRows:
 
 
 class Picked:
-    """A plan made of another one batch by batch, when asked; so a reader ahead needs no list of a whole training."""
+    """Rows made of `batches` one by one, when asked; so a reader ahead needs no list of a whole training."""
 
     def __init__(self, batches: TrainingRows, pick: Callable[[Batch], Int[np.ndarray, "b"]]) -> None:
         self._batches, self._pick = batches, pick

@@ -93,7 +93,7 @@ def advance(
             raise Interrupted(f"saved {shown} at step {step + 1} of {total}")
 
 
-def judge(bench: Bench, members: Sequence[Running], inputs: Inputs, split: str) -> list[Predictions]:
+def answers_of(bench: Bench, members: Sequence[Running], inputs: Inputs, split: str) -> list[Predictions]:
     """What each member answers to `split`, from one pass over its images; answers of an epoch's end are not asked again."""
     if not members:
         return []
@@ -118,7 +118,7 @@ def _end_epoch(bench: Bench, live: Sequence[Running], inputs: Inputs, per_epoch:
         if not math.isfinite(loss):
             member.lost_at = member.step
     sound = [(member, loss) for member, loss in zip(live, losses, strict=True) if member.lost_at is None]
-    answered = judge(bench, [member for member, _ in sound], inputs, "val")
+    answered = answers_of(bench, [member for member, _ in sound], inputs, "val")
     for (member, loss), answers in zip(sound, answered, strict=True):
         member.answered = {member.step: answers}
         member.state = member.state._replace(loss_sum=member.lane.whole(jax.device_put(np.float32(0.0))))

@@ -57,14 +57,14 @@ class Bench(NamedTuple):
 class Start(NamedTuple):
     """What trials start from, never changed.
 
-    stages, stats: of the whole backbone; heads: tap -> `kernel` and `bias`; name: backbone and digest of the numbers, for
+    stages, stats: of the whole backbone; heads: tap -> `kernel` and `bias`; identity: backbone and digest of the numbers, for
     checkpoints; source: host copies of stages and stats, made before any training, for the audit.
     """
 
     stages: tuple[Any, ...]
     stats: tuple[Any, ...]
     heads: Mapping[str, Any]
-    name: dict[str, str]
+    identity: dict[str, str]
     source: tuple[tuple[Any, ...], tuple[Any, ...]]
 
 
@@ -163,7 +163,7 @@ def begin(
     if spec.variant.parent:
         state = _from_parent(state, where.parent)
     where.root.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(where.running, start.name)
+    checkpoints = Checkpoints(where.running, start.identity)
     rates = np.float32(spec.learning_rate) * rate_factors(bench.recipe, total)[:, None]
     rates = rates * stage_factors(spec.plan, spec.variant, total)
     running = Running(

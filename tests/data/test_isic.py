@@ -12,7 +12,7 @@ from fteng.config import DataConfig
 from fteng.data.isic.archive import read_isic
 from fteng.data.isic.columns import verdict
 from fteng.data.prepare import Dataset, prepare
-from fteng.data.records import Source
+from fteng.data.records import RecordSet
 from fteng.errors import UserError
 
 
@@ -30,7 +30,7 @@ def quiet(done: int, total: int) -> None:
     assert done <= total
 
 
-def note(source: Source, start: str) -> tuple[str, ...]:
+def note(source: RecordSet, start: str) -> tuple[str, ...]:
     return next(note.ids for note in source.notes if note.found.startswith(start))
 
 
@@ -159,7 +159,7 @@ def challenge(root: Path, tables: dict[str, list[list[str]]], images: list[str])
     return config(root)
 
 
-def labels_and_groups(source: Source) -> dict[str, tuple[str, str]]:
+def labels_and_groups(source: RecordSet) -> dict[str, tuple[str, str]]:
     return {record.id: (record.label, record.group) for record in source.records}
 
 

@@ -38,15 +38,15 @@ def site():
     return backbone, dataset, start
 
 
-def make_ground(site, **recipe) -> cache.Ground:
+def make_ground(site, **recipe) -> cache.CacheJob:
     backbone, dataset, start = site
     settings = dataclasses.replace(Config().train, **recipe)
     layout = cache.make_layout(dataset, bool(settings.augment), settings.views)
     walk = Walk(backbone, settings, ENTRIES)
-    return cache.Ground(walk, start, dataset, make_feed(dataset.images), layout, 16, {"recipe": repr(settings)})
+    return cache.CacheJob(walk, start, dataset, make_feed(dataset.images), layout, 16, {"recipe": repr(settings)})
 
 
-def training(ground: cache.Ground, views: int, seed: int = 0) -> TrainingRows:
+def training(ground: cache.CacheJob, views: int, seed: int = 0) -> TrainingRows:
     rows = ground.dataset.splits["train"]
     return TrainingRows(rows, ground.dataset.labels[rows], batch=16, epochs=3, seed=seed, balanced=False, views=views)
 

@@ -9,12 +9,12 @@ from fteng.analysis.recommend import Candidate
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
 from fteng.results import Predictions
-from fteng.summary.rows import Judge, Row
+from fteng.summary.rows import Criteria, Row
 from fteng.summary.similarity import similarity
 from fteng.trials import Variant
 from tests.similarity.test_grade import assessment, named
 
-JUDGE = Judge("accuracy", 0.02, 0.95, {"test": np.random.default_rng(0).multinomial(40, np.full(40, 1 / 40), size=200)})
+JUDGE = Criteria("accuracy", 0.02, 0.95, {"test": np.random.default_rng(0).multinomial(40, np.full(40, 1 / 40), size=200)})
 
 
 def row(depth, right, tuned=True, **changed):

@@ -20,7 +20,7 @@ from fteng.train.compilations import count_compilations
 from fteng.train.entry import Entry, entry_of
 from fteng.train.evaluate import make_forward
 from fteng.train.feed import make_feed
-from fteng.train.population import advance, judge
+from fteng.train.population import advance, answers_of
 from fteng.train.step import batch_norm_modes, compile_step, initial_state, lower_step
 from fteng.train.trial import Bench, Expected, Start, begin, class_shares, end, total_steps
 from fteng.trials import TrialSpec, Variant, study_context
@@ -65,7 +65,7 @@ class Lab(NamedTuple):
             recipe = self.bench.recipe
             layout = cache.make_layout(self.bench.dataset, bool(recipe.augment), recipe.views)
             walk = Walk(self.backbone, recipe, [entry])
-            ground = cache.Ground(walk, self.start, self.bench.dataset, self.feed, layout, recipe.batch_size, {})
+            ground = cache.CacheJob(walk, self.start, self.bench.dataset, self.feed, layout, recipe.batch_size, {})
             self.inputs[entry, self.feed.where] = cache.inputs_at(ground, {}, entry)
         return self.inputs[entry, self.feed.where]
 
@@ -83,7 +83,7 @@ class Lab(NamedTuple):
         inputs = self.recomputed(program.entry)
         advance(bench, [member], inputs, total_steps(bench), lambda live: on_step(live[0].step))
         sound = [member] if member.lost_at is None else []
-        answers = {split: found[0] for split in ("val", "test") if (found := judge(bench, sound, inputs, split))}
+        answers = {split: found[0] for split in ("val", "test") if (found := answers_of(bench, sound, inputs, split))}
         return end(bench, member, answers, first_of_shape=first)
 
 

@@ -11,7 +11,7 @@ from fteng.freeze.plan import prefix_plan
 from fteng.mesh import ALONE, Mesh
 from fteng.paths import TrialPaths
 from fteng.results import read_predictions
-from fteng.train.population import _answer, advance, judge
+from fteng.train.population import _answer, advance, answers_of
 from fteng.train.trial import Interrupted, end, total_steps
 
 RATES = (1e-3, 3e-4, 1e-4)
@@ -22,7 +22,7 @@ def together(lab, members, *, bench=None, upto=None):
     inputs = lab.recomputed(members[0].program.entry)
     advance(bench, members, inputs, upto or total_steps(bench), lambda _: None)
     sound = [member for member in members if member.lost_at is None]
-    answers = {split: judge(bench, sound, inputs, split) for split in ("val", "test")}
+    answers = {split: answers_of(bench, sound, inputs, split) for split in ("val", "test")}
     for member in members:
         mine = {split: found[sound.index(member)] for split, found in answers.items()} if member in sound else {}
         end(bench, member, mine, first_of_shape=True)
@@ -59,10 +59,10 @@ def test_one_that_its_user_ends_disturbs_nobody_and_may_go_on(lab, deep_plan, de
     inputs, total = lab.recomputed(deep_program.entry), total_steps(bench)
     advance(bench, members, inputs, total, lambda _: None)
     assert [member.step for member in members] == [total // 2, total, total]
-    (answers,) = judge(bench, members[:1], inputs, "val")
+    (answers,) = answers_of(bench, members[:1], inputs, "val")
     result = end(bench, members[0], {"val": answers}, first_of_shape=True, stopped="asked to")
     assert (result["status"], result["steps"], result["test"]) == ("stopped", total // 2, {})
-    rest = {split: judge(bench, members[1:], inputs, split) for split in ("val", "test")}
+    rest = {split: answers_of(bench, members[1:], inputs, split) for split in ("val", "test")}
     for index, member in enumerate(members[1:]):
         end(bench, member, {split: found[index] for split, found in rest.items()}, first_of_shape=True)
     places[0].result.unlink()

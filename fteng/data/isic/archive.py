@@ -13,7 +13,7 @@ from fteng.data.folder import IMAGE_SUFFIXES, is_litter, printable, walk
 from fteng.data.groups import join_groups
 from fteng.data.isic.columns import BENIGN, FIELDS, INDETERMINATE, KINDS, MALIGNANT, field, plain, verdict
 from fteng.data.isic.tables import Joined, join_tables
-from fteng.data.records import LeftOut, Note, Record, Source
+from fteng.data.records import LeftOut, Note, Record, RecordSet
 from fteng.errors import UserError
 
 _TABLES = {".csv", ".parquet"}
@@ -25,7 +25,7 @@ _ORDER = (*KINDS, "image")
 _NON_COMMERCIAL = "NC"
 
 
-def read_isic(config: DataConfig) -> Source:
+def read_isic(config: DataConfig) -> RecordSet:
     """Records labelled benign or malignant (or as data.label_column says), grouped by patient, lesion, case, named duplicates.
 
     `extra` has age, sex, site, skin_type, licence, attribution and the rest of columns.FIELDS where they are known.
@@ -75,7 +75,7 @@ def read_isic(config: DataConfig) -> Source:
         *_rights(records),
     )
     kept = tuple(note for note in notes if note.ids or note.found[:1].isdigit())
-    return Source(config.name or "ISIC", tuple(records), tuple(left_out), kept)
+    return RecordSet(config.name or "ISIC", tuple(records), tuple(left_out), kept)
 
 
 def _find_images(root: Path) -> tuple[dict[str, Path], list[str], list[str]]:

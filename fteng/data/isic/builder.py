@@ -18,7 +18,7 @@ import tensorflow_datasets as tfds
 from fteng.config import DataConfig
 from fteng.data.isic.archive import read_isic
 from fteng.data.isic.columns import FIELDS
-from fteng.data.records import Source
+from fteng.data.records import RecordSet
 from fteng.errors import UserError, says_user_errors
 
 
@@ -30,8 +30,8 @@ class IsicArchive(tfds.core.GeneratorBasedBuilder):
         "1.0.0": "Image, label, group, and what the archive says of age, sex, site, licence and attribution."
     }
 
-    def __init__(self, *, source: Source, **kwargs: Any) -> None:
-        self._source = source
+    def __init__(self, *, record_set: RecordSet, **kwargs: Any) -> None:
+        self._record_set = record_set
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -42,7 +42,7 @@ class IsicArchive(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(None, None, 3)),
-                    "label": tfds.features.ClassLabel(names=sorted({record.label for record in self._source.records})),
+                    "label": tfds.features.ClassLabel(names=sorted({record.label for record in self._record_set.records})),
                     "id": text,
                     "group": text,
                     **dict.fromkeys(FIELDS, text),
@@ -56,7 +56,7 @@ class IsicArchive(tfds.core.GeneratorBasedBuilder):
         return {"unsplit": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        for record in self._source.records:
+        for record in self._record_set.records:
             known = {name: record.extra.get(name, "") for name in FIELDS}
             assert isinstance(record.image, Path)
             yield record.id, {"image": record.image, "label": record.label, "id": record.id, "group": record.group, **known}
@@ -64,7 +64,7 @@ class IsicArchive(tfds.core.GeneratorBasedBuilder):
 
 def build(config: DataConfig, data_dir: Path) -> IsicArchive:
     """Write ArrayRecord files below data_dir. Raises UserError if there are no images, or it was built there before."""
-    builder = IsicArchive(source=read_isic(config), data_dir=data_dir, file_format="array_record")
+    builder = IsicArchive(record_set=read_isic(config), data_dir=data_dir, file_format="array_record")
     if Path(builder.data_path).exists():
         raise UserError(f"{builder.data_path} is there already, perhaps of other images; delete it, or choose another --data_dir")
     builder.download_and_prepare()
