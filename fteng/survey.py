@@ -13,10 +13,9 @@ from fteng.paths import StudyPaths
 from fteng.probe import probe
 from fteng.probe.features import Features, extract
 from fteng.probe.gradient import gradient_to_weight
-from fteng.probe.profile import profile
 from fteng.progress import Reporter
 from fteng.results import Predictions, write_predictions
-from fteng.similarity.against_source import SourceMoments
+from fteng.similarity.against_source import SourceMoments, profile
 from fteng.similarity.assess import Study, assess
 from fteng.similarity.learning import Rows
 from fteng.similarity.task import source_answers
@@ -63,9 +62,9 @@ def survey(
     paths.write_by(study.heads("pretrained"), lambda path: np.savez(path, **heads))
     last = {name: heads[f"{ground.backbone.stages[-1]}/{name}"] for name in ("kernel", "bias")}
     ratios = _gradients(ground, feed, last, size)
-    paths.write_json(study.similarity, _similarity(ground, features, rows, ratios))
-    rows_of_profile = profile(ground.backbone.stages, ground.source, features.moments)
-    paths.write_json(study.surveyed, {"probes": rows, "profile": rows_of_profile})
+    similar = _similarity(ground, features, rows, ratios)
+    paths.write_json(study.similarity, similar)
+    paths.write_json(study.surveyed, {"probes": rows, "profile": profile(similar["profile"])})
 
 
 def _gradients(ground: Ground, feed: Feed, head: dict[str, np.ndarray], size: int) -> list[float] | None:
@@ -80,9 +79,8 @@ def _similarity(
 ) -> dict[str, Any]:
     """What can be said before the sweep, from what the pass has left."""
     dataset, classes = ground.dataset, ground.dataset.classes
-    where = "inputs" if ground.source.kind == "batch_norm" else "outputs"
-    parts = [getattr(part, where) for part in features.parts]
-    source = SourceMoments(ground.source.kind, ground.source.moments, getattr(features.moments, where), parts)
+    known, parts = ground.source, [ground.source.seen(part) for part in features.parts]
+    source = SourceMoments(known.kind, known.moments, known.seen(features.moments), parts)
     head = ground.weights.source_head
     logits = None if head is None else source_answers(features.taps[-1], np.asarray(head["kernel"]), np.asarray(head["bias"]))
     seen = Rows(dataset.labels, dataset.groups, dataset.ids, dataset.splits)

@@ -19,6 +19,7 @@ from fteng.backbones.files.errors import DamagedFileError, RefusedFileError
 from fteng.backbones.files.npz import read_npz
 from fteng.backbones.weights import Weights
 from fteng.errors import UserError
+from fteng.probe.features import Moments
 
 Tree = Any
 MAKE = "make one with python -m fteng.source"
@@ -58,6 +59,10 @@ class Source(NamedTuple):
     kind: str
     moments: tuple[Tree, ...]
     facts: dict[str, Any]
+
+    def seen(self, data: Moments) -> tuple[Tree, ...]:
+        """Moments of the data in the same places of the network as those of the source."""
+        return data.inputs if self.kind == "batch_norm" else data.outputs
 
 
 class ProfileFile(NamedTuple):

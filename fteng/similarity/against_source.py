@@ -1,6 +1,6 @@
 """The data against the source, stage by stage: each distance beside its zero, and the first stage where they are told apart."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -17,6 +17,11 @@ _ABOUT = {
     " own sampling error is not known and is taken for none; images there were sized and augmented in a way of their own.",
     "file": "Mean and variance of each channel are of the images in the source profile; their sampling error is taken for none.",
     "none": "There is no source profile to compare with.",
+}
+_ABSENT = {
+    "batch_norm": "this stage has no batch norm",
+    "file": "the source profile has nothing of this stage",
+    "none": "there is no source profile",
 }
 
 
@@ -39,7 +44,8 @@ def compare_with_source(stages: Sequence[str], moments: SourceMoments) -> dict[s
     known: dict[str, Known | str] = {}
     for index, stage in enumerate(stages):
         try:
-            known[stage] = known_stage(moments.source[index], moments.seen[index], [part[index] for part in moments.parts])
+            parts = [part[index] for part in moments.parts]
+            known[stage] = known_stage(moments.source[index], moments.seen[index], parts, absent=_ABSENT[moments.kind])
         except UndefinedError as error:
             known[stage] = str(error)
     compared = {stage: found for stage, found in known.items() if isinstance(found, Known)}
@@ -61,6 +67,17 @@ def compare_with_source(stages: Sequence[str], moments: SourceMoments) -> dict[s
         "first_noticeable": first,
         "reason": reason,
     }
+
+
+def profile(compared: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The two plainest distances alone, as they stand in the summary, one row a stage: stage, mean_shift, log_variance_ratio
+    (None where `reason` says why), channels, source, reason."""
+    rows = []
+    for row in compared["rows"]:
+        values = {name: row[name]["value"] for name in ("mean_shift", "log_variance_ratio")}
+        about = {"channels": row.get("channels", 0), "source": compared["source"], "reason": row["mean_shift"]["reason"]}
+        rows.append({"stage": row["stage"], **values, **about})
+    return rows
 
 
 def _row(found: Known | str) -> dict[str, Any]:

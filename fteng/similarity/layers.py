@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from fteng.similarity.undefined import UndefinedError
 
-# As in the profile: a channel that hardly varies, seen from its layer, would be divided by rounding noise.
+# A channel that hardly varies, seen from its layer, would be divided by rounding noise.
 _DEAD = 1e-8
 
 
@@ -26,11 +26,12 @@ class Known(NamedTuple):
     part_vars: Float[np.ndarray, "p c"]
 
 
-def known_stage(source: Any, target: Any, parts: Sequence[Any]) -> Known:
-    """source, target, parts: trees of one stage whose layers are mappings with `mean` and `var` (c,). Raises UndefinedError."""
+def known_stage(source: Any, target: Any, parts: Sequence[Any], *, absent: str) -> Known:
+    """source, target, parts: trees of one stage whose layers are mappings with `mean` and `var` (c,). Raises UndefinedError, where
+    the source has no layer with `absent`."""
     old, new, split = _vectors(source), _vectors(target), [_vectors(part) for part in parts]
     if not old:
-        raise UndefinedError("nothing is known of the source at this stage")
+        raise UndefinedError(absent)
     kept = [
         (one["var"] > _DEAD * one["var"].mean()) & (other["var"] > _DEAD * other["var"].mean())
         for one, other in zip(old, new, strict=True)

@@ -11,7 +11,8 @@ from fteng.backbones.catalogue import load
 from fteng.config import BackboneConfig
 from fteng.errors import UserError
 from fteng.probe import source_profile
-from fteng.probe.source_profile import find_source, preprocess_digest, read_profile, shipped_name, write_profile
+from fteng.probe.features import Moments
+from fteng.probe.source_profile import Source, find_source, preprocess_digest, read_profile, shipped_name, write_profile
 from tests.probe.tiny_network import tiny_network, tiny_weights
 
 NETWORK = tiny_network()
@@ -192,3 +193,9 @@ def test_every_shipped_file_is_whole_small_and_called_by_its_weights():
         stages = load(BackboneConfig("vgg16", "random", "block5"))[0]
         widths = [len(file.moments[stage]["mean"]) for stage in stages.stages]
         assert tuple(widths) == stages.channels
+
+
+@pytest.mark.parametrize(("kind", "place"), [("batch_norm", "inputs"), ("file", "outputs")])
+def test_the_data_are_looked_at_where_the_source_was(kind, place):
+    data = Moments(inputs=("before each layer",), outputs=("behind the stage",))
+    assert Source(kind, (), {}).seen(data) == getattr(data, place)

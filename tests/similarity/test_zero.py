@@ -85,12 +85,12 @@ def test_identical_stages_have_the_same_p():
 def test_a_stage_without_source_or_with_dead_channels_says_why():
     layer = {"mean": np.zeros(3), "var": np.ones(3)}
     dead = {"mean": np.zeros(3), "var": np.zeros(3)}
-    with pytest.raises(UndefinedError, match="source"):
-        known_stage((), (), [])
+    with pytest.raises(UndefinedError, match="there is no source"):
+        known_stage((), (), [], absent="there is no source")
     with pytest.raises(UndefinedError, match="no channel varies"):
-        known_stage({"bn": layer}, {"bn": dead}, [])
+        known_stage({"bn": layer}, {"bn": dead}, [], absent="")
     half = {"mean": np.zeros(3), "var": np.array([1.0, 0.0, 1.0])}
-    found = known_stage({"b": {"bn": layer}, "a": [layer]}, {"b": {"bn": half}, "a": [layer]}, [])
+    found = known_stage({"b": {"bn": layer}, "a": [layer]}, {"b": {"bn": half}, "a": [layer]}, [], absent="")
     assert len(found.mean) == 5
     assert found.part_means.shape == (0, 5)
 
