@@ -43,7 +43,7 @@ from fteng.analysis.metrics import METRICS
 _ROOT = Path(__file__).parent.parent
 _SIDE = 48
 # Training images of a study: epochs, so that few images are not few steps.
-_EPOCHS = {100: 24, 300: 12, 50: 24, 1000: 6}
+_EPOCHS = {300: 12, 100: 24, 50: 24, 1000: 6}
 # Images that judge, whatever the number that trains: of thirty, one is three points of regret.
 _TEST = 300
 _SWEEP = (
@@ -101,7 +101,7 @@ def _cases(quick: bool) -> list[Case]:
         flags = (*short, *small, "--config.data.limit=200")
         plain, late = Case("digits-200", _DIGITS, flags), Case("digits-merged-200", _DIGITS, (*flags, merged), answer="late")
         return [plain, late]
-    cases = []
+    cases, slow = [], []
     for network in _networks():
         # All sizes on one network, one size on the others.
         for size, epochs in _EPOCHS.items() if network == _networks()[0] else [(300, _EPOCHS[300])]:
@@ -116,10 +116,10 @@ def _cases(quick: bool) -> list[Case]:
                 cases.append(Case(f"fashion-{end}", "configs/fashion_mnist.py", (*small, "--config.data.split_column=")))
             # At 240 px a study of more is one of hours.
             if importlib.util.find_spec("conformal_clip_data") is not None and size <= 300 and network == _networks()[0]:
-                cases.append(Case(f"textile-{end}", "configs/textile.py", of))
+                slow.append(Case(f"textile-{end}", "configs/textile.py", of))
     if not _FASHION.exists():
         print("Fashion-MNIST is left out: apt-get install dataset-fashion-mnist", file=sys.stderr)
-    return cases
+    return [*cases, *slow]
 
 
 def _of_size(size: int) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ from rich.console import Console
 from benchmarks.record import write_record
 from fteng.backbones.catalogue import load
 from fteng.config import BackboneConfig
-from fteng.train.feed import Picked, TrainingRows, make_feed
+from fteng.feed import make_feed
+from fteng.train.batches import Picked, TrainingRows
 
 _SHAPE = (7500, 224, 224, 3)
 _BATCH = 32

@@ -25,10 +25,10 @@ from rich.table import Table
 from benchmarks.record import write_record
 from fteng.backbones.catalogue import load
 from fteng.config import BackboneConfig, TrainConfig
+from fteng.entry import Entry
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import parse_freeze_depth, prefix_plan
-from fteng.train.entry import Entry
 from fteng.train.step import batch_norm_modes, initial_state, make_step
 from fteng.trials import Variant
 

@@ -23,9 +23,9 @@ from benchmarks.record import write_record
 from fteng.backbones.catalogue import load
 from fteng.config import BackboneConfig, DataConfig
 from fteng.data.prepare import prepare
+from fteng.feed import make_feed
 from fteng.probe.features import extract
 from fteng.probe.logistic import fit
-from fteng.train.feed import make_feed
 
 _STRENGTHS = np.logspace(-4, 0.5, 10)
 _FOLDS = 5

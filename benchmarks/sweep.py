@@ -32,7 +32,7 @@ from fteng.config import Config
 from fteng.config_check import from_dict
 from fteng.data.prepare import prepare
 from fteng.paths import StudyPaths, read_json
-from fteng.train.feed import epoch_order
+from fteng.train.batches import epoch_order
 from fteng.train.rates import rate_factors
 
 _ROOT = Path(__file__).parent.parent

@@ -1,14 +1,16 @@
 """What a study will run and what that costs, said before it runs: `--dry_run`."""
 
+from collections import Counter
+
 from fteng.ground import Ground, flops_of
 from fteng.paths import StudyPaths
+from fteng.programs import population_of
 from fteng.progress import Reporter
 from fteng.study import lay_feed, make_site
 from fteng.sweep.cost import predicted
 from fteng.sweep.memory import predicted_memory
-from fteng.sweep.track import Track, blank_starts, compile_at_once, lay_track
+from fteng.sweep.track import blank_starts, compile_at_once, lay_track
 from fteng.train.trial import steps_per_epoch
-from fteng.trials import TrialSpec
 
 
 def bill(ground: Ground, study: StudyPaths, reporter: Reporter) -> str:
@@ -27,6 +29,7 @@ def bill(ground: Ground, study: StudyPaths, reporter: Reporter) -> str:
     memory = predicted_memory(track, ground.specs, kept)
     reporter.close()
     recipe, train = ground.config.train, len(ground.dataset.splits["train"])
+    sharing = Counter(population_of(spec, recipe) for spec in ground.specs)
     images = steps_per_epoch(train, recipe.batch_size) * min(recipe.batch_size, train) * recipe.epochs
     lines = [f"{'plan':<44} {'trials':>6} {'GFLOP/image':>12} {'MiB':>8} {'s/trial':>9} {'s in all':>9}"]
     sums = [0.0, 0.0]
@@ -34,7 +37,7 @@ def bill(ground: Ground, study: StudyPaths, reporter: Reporter) -> str:
         mine = [spec for spec in ground.specs if (spec.plan, spec.variant) == (plan, variant)]
         program = track.program(mine[0])
         each = (program.flops + program.prefix_flops) / min(recipe.batch_size, train)
-        seconds = predicted(track, mine[0], _together(track, mine[0], ground)).steps
+        seconds = predicted(track, mine[0], sharing[population_of(mine[0], recipe)]).steps
         mebibytes = (program.state_bytes + program.temporary_bytes) / 2**20
         sums = [sums[0] + len(mine) * images * each, sums[1] + len(mine) * seconds]
         depth = f"freeze depth {plan.boundary}" if plan.freeze_depth is not None else f"only {'+'.join(plan.trainable_stages)}"
@@ -54,12 +57,3 @@ def bill(ground: Ground, study: StudyPaths, reporter: Reporter) -> str:
     if ground.config.sweep.search == "race":
         lines.append("sweep.search=race: what cannot win is stopped, so the sum is about the most it can take")
     return "\n".join(lines)
-
-
-def _together(track: Track, one: TrialSpec, ground: Ground) -> int:
-    """How many trials share each batch with this one."""
-
-    def key(spec: TrialSpec) -> tuple[object, ...]:
-        return spec.variant.start, track.shape(spec).entry, spec.seed
-
-    return sum(key(spec) == key(one) for spec in ground.specs)

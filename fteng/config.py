@@ -77,8 +77,8 @@ class DataConfig:
     )
     limit: int = _key(0, "use at most so many images, stratified by class (0: all)", low=0)
     merge: tuple[str, ...] = _key((), "classes to merge, as `new=old1+old2`, for example `defect=local+global`")
-    val_fraction: float = _key(0.2, "share of the images that chooses (depth, rate, strength)", low=0.01, high=0.9)
-    test_fraction: float = _key(0.3, "share of the images that take part in no choice", low=0.01, high=0.9)
+    val_fraction: float = _key(0.2, "share of the groups that choose (depth, rate, strength), met on average", low=0.01, high=0.9)
+    test_fraction: float = _key(0.3, "share of the groups that take part in no choice, met on average", low=0.01, high=0.9)
     split_by: str = _key(
         "group",
         "what a split never parts; `image` lets groups leak across it: only to see how much that flatters",
@@ -130,7 +130,7 @@ class SweepConfig:
     cache_disk_gib: float = _key(
         0.0, "disk for what of them does not fit in memory (negative: a quarter of what is free)", high=1e6
     )
-    learning_rates: tuple[float, ...] = _key((1e-3,), "peak learning rates; the best by validation stands for its depth", low=0)
+    learning_rates: tuple[float, ...] = _key((1e-3,), "peak learning rates; the best on validation counts", low=0, high=1e3)
     seeds: tuple[int, ...] = _key((0,), "seeds of batch order, augmentation and head", low=0, high=2**31 - 1)
 
 

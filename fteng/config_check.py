@@ -53,6 +53,14 @@ def validate(config: Any) -> Config:
     return config
 
 
+def check_item(name: str, value: Any, shown: str) -> None:
+    """One value of a key that takes several, under the name by which it was given. Raises UserError."""
+    key = next(key for key in every_key() if key.name == name)._replace(name=shown)
+    _scalar(key, typing.get_args(key.type)[0], value)
+    if name == "sweep.learning_rates":
+        _check_rates([value], shown)
+
+
 def _checked(key: Key, value: Any) -> Any:
     """`value` in the type of `key`, or UserError."""
     if typing.get_origin(key.type) is tuple:
@@ -99,14 +107,19 @@ def _check_combinations(config: Config) -> None:
             raise UserError(f"sweep.{name}: got {values}, a value stands twice; name each once")
     if not config.sweep.freeze_depths and not config.sweep.stage_sets:
         raise UserError("sweep.freeze_depths and sweep.stage_sets are both empty; give a freeze depth, for example 0,all")
-    if min(config.sweep.learning_rates) <= 0:
-        raise UserError(f"sweep.learning_rates: got {config.sweep.learning_rates}, allowed: above 0")
+    _check_rates(config.sweep.learning_rates, "sweep.learning_rates")
     # With folds the test set is one of them.
     if not config.data.folds and config.data.val_fraction + config.data.test_fraction >= 1:
         raise UserError(
             f"data.val_fraction + data.test_fraction = {config.data.val_fraction + config.data.test_fraction:g} leaves no image to"
             " train on; make their sum less than 1"
         )
+
+
+def _check_rates(rates: typing.Iterable[float], shown: str) -> None:
+    for rate in rates:
+        if rate <= 0:
+            raise UserError(f"{shown}: got {rate}, allowed: above 0")
 
 
 def from_dict(value: dict[str, Any]) -> Config:

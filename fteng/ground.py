@@ -1,6 +1,6 @@
 """What a study stands on: weights, images, and the list of its trials."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ def lay_ground(config: Config, reporter: Reporter) -> Ground:
         )
     check_size(backbone, weights, config.data.image_size)
     planned = plans(config, backbone.stages, backbone.groups)
-    _check_leaves(planned, backbone, weights)
+    check_leaves(planned, backbone, weights)
     for note in weights.notes:
         reporter.say(f"{config.backbone.weights}: {note}")
     widths = partial(output_widths, backbone, weights, config.data.image_size)
@@ -65,14 +65,15 @@ def lay_ground(config: Config, reporter: Reporter) -> Ground:
     return Ground(config, backbone, weights, source, dataset, specs)
 
 
-def _check_leaves(planned: Sequence[FreezePlan], backbone: Backbone, weights: Weights) -> None:
-    """Raises UserError where a plan's stages have none of the leaves that shall train."""
+def check_leaves(planned: Iterable[FreezePlan], backbone: Backbone, weights: Weights, mend: str = "") -> None:
+    """Raises UserError where a plan's stages have none of the leaves that shall train. mend: what the user can do,
+    where it is not to leave them out of the config."""
     for plan in planned:
         mask = partition.trainable_mask(plan, Parameters(weights.params[: len(plan.stages)], {}))
         if any(plan.trains) and not any(jax.tree.leaves(mask.stages)):
             raise UserError(
                 f"sweep.leaves: got {plan.leaves}, but {', '.join(plan.trainable_stages[:3])}"
-                f"{', ...' * (len(plan.trainable_stages) > 3)} of {backbone.name} have none; leave {plan.leaves} out"
+                f"{', ...' * (len(plan.trainable_stages) > 3)} of {backbone.name} have none; {mend or f'leave {plan.leaves} out'}"
             )
 
 

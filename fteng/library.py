@@ -20,7 +20,9 @@ from fteng.backbones.backbone import Backbone
 from fteng.backbones.weights import Weights
 from fteng.config import Config, TrainConfig
 from fteng.data.prepare import Dataset
+from fteng.entry import entry_of
 from fteng.errors import UserError
+from fteng.feed import make_feed
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan
@@ -28,9 +30,8 @@ from fteng.prefix import budget, cache
 from fteng.prefix.walk import Walk
 from fteng.probe.features import extract
 from fteng.probe.probe import Probe, fit_probe
-from fteng.train.entry import entry_of
+from fteng.train.batches import Inputs, TrainingRows
 from fteng.train.evaluate import make_forward, predict
-from fteng.train.feed import Inputs, TrainingRows, make_feed
 from fteng.train.rates import rate_factors, stage_factors
 from fteng.train.step import Frozen, TrainState, batch_norm_modes, initial_state, make_step, whole
 from fteng.train.trial import Start, class_shares, steps_per_epoch
@@ -169,7 +170,7 @@ class Trial:
     def batches(self, inputs: Inputs, start: int = 0) -> Iterator[tuple[Array, Array]]:
         """(x, labels (b,) int32) of every step from number `start` on: each epoch in an order that seed and epoch decide."""
         rows = self._dataset.splits["train"]
-        plan = TrainingRows(
+        wanted = TrainingRows(
             rows,
             self._labels[rows],
             batch=self._batch,
@@ -179,8 +180,8 @@ class Trial:
             views=self.recipe.views if self.recipe.augment else 1,
             start=start,
         )
-        for index, x in enumerate(inputs.train(plan, self._seed)):
-            yield x, jnp.asarray(self._labels[plan[index].rows])
+        for index, x in enumerate(inputs.train(wanted, self._seed)):
+            yield x, jnp.asarray(self._labels[wanted[index].rows])
 
     def network(self, state: TrainState) -> tuple[Parameters, tuple[Tree, ...]]:
         """(parameters of stages and head, batch-norm statistics) as they stand, one tree a stage up to the tap; of arrays of

@@ -11,6 +11,7 @@ from fteng.backbones.catalogue import load
 from fteng.backbones.weights import Weights
 from fteng.config import Config
 from fteng.config_check import from_dict
+from fteng.data.prepare import Dataset, prepare
 from fteng.errors import UserError
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
@@ -64,6 +65,15 @@ def read_model(workdir: Path, name: str = "") -> Model:
         parameters = Parameters(weights.params[:end], heads[tap])
         return Model(config, backbone, plan, parameters, weights.stats[:end], weights, classes, name)
     return _trained(study, pretrained, _result(study, record, name), classes)
+
+
+def study_images(workdir: Path, model: Model) -> Dataset:
+    """The images of the study, as the model wants them. Raises UserError where they, or their split, are not what they were."""
+    preprocess = model.backbone.preprocess
+    dataset = prepare(model.config.data, preprocess.interpolation, lambda *_: None, crop=preprocess.crop)
+    if dataset.digest != read_study(StudyPaths(workdir), "dataset")["dataset"]["digest"]:
+        raise UserError("the images of the study, or their split, are no longer what they were; put them back")
+    return dataset
 
 
 def stored_answers(workdir: Path, model: Model) -> dict[str, Predictions]:

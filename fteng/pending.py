@@ -7,7 +7,7 @@ from typing import Any
 
 from fteng import distributed, paths, steer
 from fteng.errors import UserError
-from fteng.ground import Ground
+from fteng.ground import Ground, check_leaves
 from fteng.paths import StudyPaths, TrialPaths
 from fteng.progress import Reporter
 from fteng.race.field import race_settings
@@ -19,7 +19,10 @@ def widened(ground: Ground, study: StudyPaths) -> Ground:
     """With the trials that were asked for beside the config. No race: those it has decided on would not be the same."""
     asked = steer.Steering(*distributed.agree(steer.read(study) if distributed.is_main() else None))
     sweep = dataclasses.replace(ground.config.sweep, search="exhaustive")
-    specs = (*ground.specs, *steer.added(ground.specs, asked))
+    added = steer.added(ground.specs, asked)
+    mend = f"take what adds it out of {steer.file_of(study)}"
+    check_leaves((spec.plan for spec in added), ground.backbone, ground.weights, mend)
+    specs = (*ground.specs, *added)
     return ground._replace(config=dataclasses.replace(ground.config, sweep=sweep), specs=specs)
 
 

@@ -14,11 +14,11 @@ from fteng.backbones.backbone import Backbone, BatchNormMode
 from fteng.backbones.flops import StageFlops
 from fteng.config import TrainConfig
 from fteng.data.prepare import Dataset
+from fteng.entry import Entry, entry_of
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan
 from fteng.prefix.walk import Walk, as_float32
-from fteng.train.entry import Entry, entry_of
 from fteng.train.step import Lowered, Program, batch_norm_modes, compile_step, initial_state, lower_step
 from fteng.train.trial import Start, class_shares
 from fteng.trials import TrialSpec
@@ -35,6 +35,19 @@ class Shape(NamedTuple):
 def shape_of(spec: TrialSpec, recipe: TrainConfig) -> Shape:
     """The shape of a trial."""
     return Shape(spec.plan, batch_norm_modes(spec.plan, spec.variant), entry_of(spec.plan, spec.variant, recipe))
+
+
+class Population(NamedTuple):
+    """What trials that can share their batches have in common."""
+
+    start: str
+    entry: Entry
+    seed: int
+
+
+def population_of(spec: TrialSpec, recipe: TrainConfig) -> Population:
+    """With which others a trial can advance."""
+    return Population(spec.variant.start, entry_of(spec.plan, spec.variant, recipe), spec.seed)
 
 
 class Programs:

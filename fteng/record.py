@@ -38,8 +38,13 @@ def write_study(study: StudyPaths, config: Config, described: dict[str, Any], co
 
 def check_study(study: StudyPaths, config: Config, described: dict[str, Any]) -> dict[str, Any]:
     """study.json as it stands. Raises UserError that names the keys in which it is of another network, data or recipe."""
-    before = paths.read_json(study.study)
-    _check_same(study, before, {"config": to_dict(config), **described})
+    before = read_study(study, "config", "weights", "source_profile", "dataset", "runs")
+    try:
+        _check_same(study, before, {"config": to_dict(config), **described})
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"{study.study} is damaged, or another version of fteng wrote it; put it back, or choose another --workdir"
+        ) from None
     return before
 
 

@@ -75,10 +75,10 @@ def make(config: Config, out: Path, about: str, command: str) -> str:
         raise UserError(f"--out: {str(out.parent)!r} is no folder that can be written to; make it, or name another")
     from fteng.backbones.catalogue import check_size, load
     from fteng.data.prepare import prepare
+    from fteng.feed import make_feed
     from fteng.probe.features import observe
     from fteng.probe.source_profile import preprocess_digest, write_profile
     from fteng.progress import make_reporter
-    from fteng.train.feed import make_feed
 
     backbone, weights = load(config.backbone)
     check_size(backbone, weights, config.data.image_size)

@@ -17,11 +17,11 @@ from fteng.backbones.weights import Weights, mean_var
 from fteng.config import Config
 from fteng.data.prepare import Dataset
 from fteng.errors import UserError
+from fteng.feed import Feed
 from fteng.paths import StudyPaths
 from fteng.probe.features import extract
 from fteng.probe.moments import adapt
 from fteng.probe.probe import fit_probe
-from fteng.train.feed import Feed
 from fteng.train.trial import Start
 
 # Of the controls' weights. One draw a study: seeds of trials vary batches, not the network.

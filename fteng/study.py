@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from fteng import distributed, paths, record, steer
@@ -16,6 +17,7 @@ from fteng.backbones.flops import StageFlops
 from fteng.config import Config
 from fteng.data.prepare import Dataset
 from fteng.errors import UserError
+from fteng.feed import Feed, make_feed
 from fteng.ground import Ground, flops_of, lay_ground
 from fteng.mesh import make_mesh
 from fteng.paths import StudyPaths
@@ -31,7 +33,6 @@ from fteng.sweep.memory import predicted_memory
 from fteng.sweep.run import run_exhaustive
 from fteng.sweep.track import Site, blank_starts, compile_at_once, lay_track, make_starts
 from fteng.train.compilations import count_compilations
-from fteng.train.feed import Feed, make_feed
 from fteng.train.trial import Bench
 from fteng.trials import TrialSpec, TrialWork
 
@@ -202,6 +203,7 @@ def _described(ground: Ground) -> dict[str, Any]:
         "weights": {
             "source": ground.config.backbone.weights,
             "sha256": ground.weights.digest,
+            "batch_norm": bool(jax.tree.leaves(ground.weights.stats)),
             "preprocess": ground.backbone.preprocess._asdict(),
         },
         "source_profile": ground.source.facts,

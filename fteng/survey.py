@@ -8,6 +8,7 @@ import numpy as np
 
 from fteng import paths
 from fteng.analysis.metrics import deciding_metric
+from fteng.feed import Feed
 from fteng.ground import Ground
 from fteng.paths import StudyPaths
 from fteng.probe import probe
@@ -16,10 +17,9 @@ from fteng.probe.gradient import gradient_to_weight
 from fteng.progress import Reporter
 from fteng.results import Predictions, write_predictions
 from fteng.similarity.against_source import SourceMoments, profile
-from fteng.similarity.assess import Study, assess
+from fteng.similarity.assess import Surveyed, assess
 from fteng.similarity.learning import Rows
 from fteng.similarity.task import source_answers
-from fteng.train.feed import Feed
 from fteng.train.trial import Interrupted, steps_per_epoch
 
 _FEWEST_BATCHES = 8
@@ -87,7 +87,8 @@ def _similarity(
     metric = deciding_metric(ground.config.judge.metric, len(classes))
     pictures = dataset.images if ground.config.judge.pictures else None
     steps = ground.config.train.epochs * steps_per_epoch(len(dataset.splits["train"]), ground.config.train.batch_size)
-    study = Study(ground.backbone.stages, features.taps, seen, classes, pictures, metric, probes, steps, ground.config.judge.task)
+    task = ground.config.judge.task
+    study = Surveyed(ground.backbone.stages, features.taps, seen, classes, pictures, metric, probes, steps, task)
 
     def fit(values: np.ndarray, train: np.ndarray) -> Mapping[str, Predictions]:
         return probe.fit_probe(values, dataset, train).predictions

@@ -97,12 +97,12 @@ class TrialSpec(NamedTuple):
 class TrialWork(NamedTuple):
     """What a trial will take.
 
-    track: its start and where it enters the network, so trials of one track share cached activations; those of one seed share
-    batches too. seconds: of its steps; walk: of bringing every image there, once for all trials of the track that run together.
+    cache: its start and where it enters the network, so trials of one cache share its activations; those of one seed share
+    batches too. seconds: of its steps; walk: of bringing every image there, once for all trials of the cache that run together.
     """
 
     trial: str
-    track: str
+    cache: str
     seed: int
     seconds: float
     walk: float

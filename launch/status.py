@@ -125,7 +125,7 @@ def _row(
         beat = beats.get(unit.name)
         where = f"{beat['phase']} {beat['share']:.0%} {beat['note']}" if beat else "starting"
         return Row(unit, "running", left, tries, last["worker"], where)
-    broken = last["event"] in ("failed", "died", "lost", "stopped")
+    broken = last["event"] in ("failed", "died")
     return Row(unit, "done" if not left else "broken" if broken else "waiting", left, tries, last["worker"], last["why"])
 
 

@@ -28,24 +28,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
 
 from fteng import main as study_main
-from fteng import paths, record, steer
+from fteng import paths
 from fteng.config import Config, every_key, to_dict
 from fteng.errors import UserError, says_user_errors
 from fteng.jobs import claims
-from fteng.jobs.files import JobFiles, check_file_system
-from fteng.locks import is_held, take
+from fteng.jobs.files import JobFiles
+from fteng.locks import is_held
 from fteng.paths import StudyPaths
 from fteng.process import DISK_ERRORS, STOPPED
 from fteng.trials import TrialWork
 from launch import control, local, slurm
+from launch.layout import laid_out, unwritable
 from launch.status import is_reported, standing
 from launch.watch import Watch
 
@@ -120,7 +120,7 @@ def _run(config: Config, workdir: Path, executor: str, command: str, *, detach: 
     gpus = local.devices() if executor == "local" else []
     config = _with_workers(config, executor, gpus)
     cluster = slurm.Slurm(workdir, config.launch) if executor == "slurm" else None
-    with _laid_out(files, config, command, lambda: cluster is not None and bool(cluster.alive())):
+    with laid_out(files, config, command, lambda: cluster is not None and bool(cluster.alive())):
         if cluster is not None:
             return _on_cluster(cluster, workdir, config.launch.workers, detach=detach)
         if executor == "debug":
@@ -134,67 +134,6 @@ def _with_workers(config: Config, executor: str, gpus: Sequence[str]) -> Config:
     """The config with a number of workers, if it leaves that to us."""
     workers = config.launch.workers or {"slurm": _SLURM_WORKERS, "local": max(1, len(gpus)), "debug": 1}[executor]
     return dataclasses.replace(config, launch=dataclasses.replace(config.launch, workers=workers))
-
-
-@contextmanager
-def _laid_out(files: JobFiles, config: Config, command: str, busy: Callable[[], bool]) -> Iterator[None]:
-    """The config for whoever works, and nobody else's until the block ends. busy: whether a scheduler has jobs of it.
-
-    Raises UserError where it is not that of the work directory, or changes under running jobs.
-    """
-    try:
-        files.root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(files.root.parent, str(error.strerror)) from None
-    check_file_system(files)
-    laying = take(files.laying, wait=True)
-    assert laying is not None, "waiting takes it"
-    try:
-        # Alone while it is laid out, then one of several that want the same.
-        alone = take(files.launchers)
-        if alone is not None:
-            os.close(alone)
-        _lay_out(files, config, command, busy=alone is None or busy())
-        mine = take(files.launchers, shared=True)
-        assert mine is not None, "held by others for moments alone, and not while we lay out"
-    finally:
-        os.close(laying)
-    try:
-        yield
-    finally:
-        os.close(mine)
-
-
-def _unwritable(workdir: Path, why: str) -> UserError:
-    return UserError(f"cannot write to the work directory {workdir} ({why}); choose another with --workdir")
-
-
-def _lay_out(files: JobFiles, config: Config, command: str, *, busy: bool) -> None:
-    # Who works, or waits to, does so by the config that is there.
-    live = busy or any(is_held(lock) for lock in files.root.glob("workers/*.lock"))
-    if not live and is_held(files.root.parent / "lock"):
-        raise UserError(f"a study of one process is running in {files.root.parent}; wait for it, or choose another --workdir")
-    now = to_dict(config)
-    if files.config.exists():
-        before = to_dict(claims.submitted(files)[0])
-        other = record.differing(before, now)
-        if other:
-            raise UserError(
-                f"{files.root.parent} holds a study with other settings: {', '.join(other)}; choose another --workdir, or delete"
-                " this one"
-            )
-        changed = [name for name in before if before[name] != now[name] and name != "launch"]
-        if live and changed:
-            raise UserError(
-                f"the config has changed since the jobs of {files.root.parent} were submitted ({', '.join(changed)}); let them end,"
-                f" or run python -m launch.sweep cancel --workdir={files.root.parent} first"
-            )
-    if not live:
-        files.cancelled.unlink(missing_ok=True)
-        # Nobody works: results may have been deleted by hand, so everything is looked at again.
-        files.ledger.unlink(missing_ok=True)
-        added = list(steer.read(StudyPaths(files.root.parent)).added)
-        paths.write_json(files.config, {"config": now, "command": command, "added": added})
 
 
 def _here(config: Config, workdir: Path) -> None:
@@ -296,7 +235,7 @@ def _end(workdir: Path) -> int:
 def _dry_run(config: Config, workdir: Path, executor: str) -> int:
     """Units, seconds, jobs. The networks are looked at in a process of their own."""
     if workdir.exists() and not workdir.is_dir():
-        raise _unwritable(workdir, os.strerror(errno.ENOTDIR))
+        raise unwritable(workdir, os.strerror(errno.ENOTDIR))
     files = JobFiles(StudyPaths(workdir).launch)
     config = _with_workers(config, executor, local.devices() if executor == "local" else [])
     workers = config.launch.workers

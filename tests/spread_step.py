@@ -14,12 +14,12 @@ import numpy as np
 from fteng.backbones.catalogue import load
 from fteng.backbones.flops import stage_flops
 from fteng.config import BackboneConfig, Config
+from fteng.entry import entry_of
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import prefix_plan
 from fteng.mesh import make_mesh
 from fteng.train.audit import check_flops
-from fteng.train.entry import entry_of
 from fteng.train.step import batch_norm_modes, compile_step, initial_state, lower_step, whole
 from fteng.trials import Variant
 

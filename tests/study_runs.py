@@ -32,3 +32,14 @@ def run(
         text=True,
         timeout=280,
     )
+
+
+def launched(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m launch.sweep`, which has ended."""
+    command = [sys.executable, "-m", "launch.sweep", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=280)
+
+
+def in_parts(workdir: Path) -> tuple[str, ...]:
+    """The arguments that make of `run` a study in parts."""
+    return ("--config=configs/digits.py", f"--workdir={workdir}", *TINY)

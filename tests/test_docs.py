@@ -125,10 +125,14 @@ def judge(command: Command) -> None:
             _judge_module(rest[1], [*rest[2:], *command.tested_with])
 
 
+# Whose flags a module takes beside its own.
+_HANDS_ON = {"launch.sweep": "fteng.main"}
+
+
 def _judge_module(module: str, arguments: list[str]) -> None:
     if _BLANK.fullmatch(module.rpartition(".")[2]):
         return
-    known = words_of(module)
+    known = words_of(module) | words_of(_HANDS_ON.get(module, module))
     for argument in arguments:
         name = argument.partition("=")[0]
         if name.startswith("--config."):

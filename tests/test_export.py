@@ -174,7 +174,7 @@ def test_without_the_images_nothing_can_be_checked(tuned, tmp_path, monkeypatch)
     def gone(*_, **__):
         raise UserError("no folder 'gone'")
 
-    monkeypatch.setattr(folder, "prepare", gone)
+    monkeypatch.setattr("fteng.model.prepare", gone)
     with pytest.raises(UserError, match="cannot check a model folder without the study's images"):
         export.export(tuned[0], tmp_path / "model", "probe:stem")
 

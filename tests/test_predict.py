@@ -191,7 +191,7 @@ def test_without_the_images_of_the_study_there_are_answers_and_one_line(study, t
     def gone(*_, **__):
         raise UserError("no folder 'gone'")
 
-    monkeypatch.setattr(reference, "prepare", gone)
+    monkeypatch.setattr("fteng.model.prepare", gone)
     told = io.StringIO()
     out = tmp_path / "predictions.csv"
     predict(study[0], [study[1] / "below" / "000.png"], out, Options("probe:block2"), PlainReporter(told))

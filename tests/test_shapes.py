@@ -11,8 +11,8 @@ from jaxtyping import TypeCheckError
 
 from fteng.backbones import convolution
 from fteng.data.augment import mixup
+from fteng.feed import padded
 from fteng.probe.logistic import fit
-from fteng.train.evaluate import batches
 from fteng.train.step import head_logits
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +38,7 @@ def test_a_wrong_shape_is_refused():
         lambda: convolution.depthwise(images, jnp.ones((3, 3, 1, 4)), 1),
         lambda: convolution.dense(images, jnp.ones((3, 5, 3, 4)), 1),
         lambda: fit(np.ones((8, 3), np.float32), np.zeros(7, int), 2, np.ones(1)),
-        lambda: batches(np.ones(4), 2),
+        lambda: padded(np.ones(4), 2),
     )
     for call in wrong:
         with pytest.raises(TypeCheckError):

@@ -12,7 +12,7 @@ from fteng.analysis.compare import Scores, _difference, holm, scores, training_l
 from fteng.results import Predictions
 
 
-class Model(NamedTuple):
+class Answered(NamedTuple):
     """What a study recommends, on its test images.
 
     seeds: its answers, one a seed; images: equal for two models only if they answer the same images in the same order;
@@ -24,7 +24,7 @@ class Model(NamedTuple):
     classes: tuple[str, ...]
 
 
-def every_couple(models: Sequence[Model], metric: str, resamples: int, confidence: float) -> list[dict[str, Any]]:
+def every_couple(models: Sequence[Answered], metric: str, resamples: int, confidence: float) -> list[dict[str, Any]]:
     """Each pair of models once: first, second (positions), how, difference (first less second), low, high, p and p_holm.
 
     how: `paired` on the same images, which are resampled together (cluster bootstrap over groups); `unpaired` on other images
@@ -48,7 +48,7 @@ def every_couple(models: Sequence[Model], metric: str, resamples: int, confidenc
     return [row | {"p_holm": p if np.isfinite(p) else None} for row, p in zip(rows, corrected, strict=True)]
 
 
-def _scored(model: Model, metric: str, resamples: int) -> Scores | None:
+def _scored(model: Answered, metric: str, resamples: int) -> Scores | None:
     """On resamples that models of the same images share, and no others."""
     if not model.seeds:
         return None
@@ -57,7 +57,7 @@ def _scored(model: Model, metric: str, resamples: int) -> Scores | None:
     return found if np.isfinite(found.point) else None
 
 
-def _how(one: Model, other: Model) -> str:
+def _how(one: Answered, other: Answered) -> str:
     if one.classes != other.classes:
         return "other classes"
     return "paired" if one.images == other.images else "unpaired"

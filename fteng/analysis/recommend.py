@@ -135,6 +135,8 @@ def _judge(found: Sequence[Scores], best: int, sign: float, units: int, margin: 
     between = [np.abs(_deviation(draws, errors, k, j)) for k in range(count) for j in range(k) if told[k, j]]
     largest = np.max(between, axis=0) if between else np.zeros(1)
     one_sided = _wider(np.max(against, axis=0), units, confidence) if against else 0.0
+    # A resample that lacks a class says nothing, neither for the interval nor for p.
+    largest = largest[np.isfinite(largest)]
     two_sided = _wider(largest, units, confidence)
     rows = []
     for k, depth in enumerate(found):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fteng.data.records import Packed
 
@@ -54,6 +54,15 @@ def decode(source: Path | Packed | np.ndarray, size: int, resize: str, interpola
     # 450 rows at 1/4 are 112.5: the last one is half outside, and taking it for whole would stretch the image.
     width, height = drafted[1][2:] if drafted else (pixels.shape[1], pixels.shape[0])
     return _to_square(pixels, width, height, size, resize, interpolation, crop)
+
+
+def why_unreadable(error: Exception) -> str:
+    """Why an image cannot be read, in one line that holds for the file wherever it lies."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image that Pillow knows"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _read(path: Path) -> bytes:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import UnidentifiedImageError
 
 from fteng import paths
-from fteng.data.decode import decode
+from fteng.data.decode import decode, why_unreadable
 from fteng.data.duplicates import SMALLEST, near_copies, pixel_digest
 from fteng.data.records import Packed, Record
 from fteng.errors import UserError
@@ -134,7 +133,7 @@ def _decode_all(
         except Exception as error:  # Pillow raises many kinds on broken files; each is named in the report
             if isinstance(error, OSError) and error.errno not in _FILE_ERRORS:
                 raise UserError(f"cannot read {record.id} ({error.strerror}); nothing was prepared: try again") from None
-            return _reason(error)
+            return why_unreadable(error)
 
     beside, synced, syncs = folder / "images.part", 0, []
     with beside.open("wb") as file, ThreadPoolExecutor(1) as writer:
@@ -184,15 +183,6 @@ def _in_threads(one: Callable[[Record], _Found], records: Sequence[Record]) -> I
             if index + ahead < len(parts):
                 running.append(pool.submit(some, parts[index + ahead]))
             yield from zip(part, found, strict=True)
-
-
-def _reason(error: Exception) -> str:
-    """Why an image cannot be read, in words that hold for the file wherever it lies."""
-    if isinstance(error, UnidentifiedImageError):
-        return "no image that Pillow knows"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 @contextmanager

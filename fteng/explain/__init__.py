@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from fteng import paths
-from fteng.data.prepare import Dataset, prepare
+from fteng.data.prepare import Dataset
 from fteng.errors import UserError
 from fteng.explain.changes import change
 from fteng.explain.look import make_look
 from fteng.explain.saliency import explain_mistakes
-from fteng.model import Model, read_model
+from fteng.model import Model, read_model, study_images
 from fteng.paths import StudyPaths
 from fteng.progress import Reporter
 
@@ -33,7 +33,7 @@ def explain(files: StudyPaths, summary: Mapping[str, Any], reporter: Reporter) -
     reporter.phase("explain", 2 + len(wanted["trials"]))
     try:
         model = read_model(files.root, wanted["name"])
-        dataset = _images(files, model)
+        dataset = study_images(files.root, model)
         found = _found(files, model, dataset, wanted, reporter)
     except UserError as error:
         reporter.say(f"the page will not show where the network looked: {error}")
@@ -51,14 +51,6 @@ def _is_kept(files: StudyPaths, wanted: Mapping[str, Any]) -> bool:
     except UserError:
         # Cut short by a full disk, or edited: it is made anew.
         return False
-
-
-def _images(files: StudyPaths, model: Model) -> Dataset:
-    preprocess = model.backbone.preprocess
-    dataset = prepare(model.config.data, preprocess.interpolation, lambda *_: None, crop=preprocess.crop)
-    if dataset.digest != paths.read_json(files.study)["dataset"]["digest"]:
-        raise UserError("the images of the study, or their split, are no longer what they were; put them back")
-    return dataset
 
 
 def _found(files: StudyPaths, model: Model, dataset: Dataset, wanted: Mapping[str, Any], reporter: Reporter) -> dict[str, Any]:

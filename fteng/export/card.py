@@ -78,10 +78,12 @@ def _what(card: Card, summary: Mapping[str, Any]) -> str:
     how = row["label"] if row else model.name
     recommended = "recommended by the study" if _is_recommended(card, summary) else "not what the study recommends"
     classes = ", ".join(plain(name) for name in model.classes)
-    weights = f"{plain(summary['weights']['source'])} (sha256 {model.source.digest[:12]})"
+    weights = "random weights, not pretrained"
+    if not model.source.digest.startswith("random:"):
+        weights = f"pretrained weights {plain(summary['weights']['source'])} (sha256 {model.source.digest[:12]})"
     return (
         f"Classifies images as one of {len(model.classes)}: {classes}. {plain(summary['backbone'])} up to stage"
-        f" {plain(model.plan.tap)}, pretrained weights {weights}; {plain(how)}, {recommended}."
+        f" {plain(model.plan.tap)}, {weights}; {plain(how)}, {recommended}."
     )
 
 

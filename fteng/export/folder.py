@@ -3,17 +3,15 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from fteng import paths
 from fteng.analysis.calibration import fit_temperature
-from fteng.data.prepare import Dataset, prepare
 from fteng.errors import UserError
 from fteng.export.card import Card, write_card
 from fteng.export.check import check_parts, compare_pixels
 from fteng.export.program import serialize
 from fteng.export.weights import as_studied, write_weights
-from fteng.model import Model, stored_answers
+from fteng.model import Model, stored_answers, study_images
 from fteng.paths import StudyPaths
 
 
@@ -30,7 +28,10 @@ def write_folder(workdir: Path, model: Model, out: Path, naming: str = "", *, on
         raise UserError(
             f"{workdir} has no report, which the model card is made of; finish the study, or: python -m fteng.report {workdir}"
         )
-    dataset = _images(model, paths.read_json(study.study))
+    try:
+        dataset = study_images(workdir, model)
+    except UserError as error:
+        raise UserError(f"cannot check a model folder without the study's images ({error})") from None
     temperature = fit_temperature(stored_answers(workdir, model)["val"])
     beside = out.with_name(f".{os.getpid()}.{out.name}")
     try:
@@ -59,17 +60,6 @@ def write_folder(workdir: Path, model: Model, out: Path, naming: str = "", *, on
         f" {worst.difference:.1e} ({worst.part})",
         *said[1:],
     ]
-
-
-def _images(model: Model, record: dict[str, Any]) -> Dataset:
-    preprocess = model.backbone.preprocess
-    try:
-        dataset = prepare(model.config.data, preprocess.interpolation, lambda *_: None, crop=preprocess.crop)
-    except UserError as error:
-        raise UserError(f"cannot check a model folder without the study's images ({error})") from None
-    if dataset.digest != record["dataset"]["digest"]:
-        raise UserError("cannot check a model folder: the study's images, or their split, are not what they were; put them back")
-    return dataset
 
 
 def _describe(model: Model, temperature: float | None, folder: Path) -> None:

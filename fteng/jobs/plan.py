@@ -20,26 +20,26 @@ class Unit(NamedTuple):
 
 
 def make_units(work: Sequence[TrialWork], workers: int, taken: Iterable[str] = ()) -> list[Unit]:
-    """Units of trials of one track, the longest first, as list scheduling wants it (Graham 1969: at most 4/3 of the best makespan).
+    """Units of trials of one cache, the longest first, as list scheduling wants it (Graham 1969: at most 4/3 of the best makespan).
 
-    A track is cut only as far as `workers` need it to be busy to the end, between seeds before within one, and never into parts
+    They are parted only as far as `workers` need it to be busy to the end, between seeds before within one, and never into parts
     that train for less time than their walk takes. taken: names not to use again.
     """
     pieces = 1 if workers == 1 else _PIECES * workers
     target = sum(one.seconds for one in work) / pieces if pieces > 1 else math.inf
     used, units = set(taken), []
-    for track in dict.fromkeys(one.track for one in work):
-        mine = [one for one in work if one.track == track]
+    for cache in dict.fromkeys(one.cache for one in work):
+        mine = [one for one in work if one.cache == cache]
         for part in _parts(mine, max(target, mine[0].walk)):
-            name = _name(track, used)
+            name = _name(cache, used)
             units.append(Unit(name, tuple(one.trial for one in part), part[0].walk + sum(one.seconds for one in part)))
     return sorted(units, key=lambda unit: -unit.seconds)
 
 
-def _parts(track: Sequence[TrialWork], target: float) -> list[list[TrialWork]]:
+def _parts(of_cache: Sequence[TrialWork], target: float) -> list[list[TrialWork]]:
     parts: list[list[TrialWork]] = []
-    for seed in dict.fromkeys(one.seed for one in track):
-        together = [one for one in track if one.seed == seed]
+    for seed in dict.fromkeys(one.seed for one in of_cache):
+        together = [one for one in of_cache if one.seed == seed]
         length = sum(one.seconds for one in together)
         if parts and sum(one.seconds for one in parts[-1]) + length <= target:
             parts[-1] += together
@@ -50,8 +50,8 @@ def _parts(track: Sequence[TrialWork], target: float) -> list[list[TrialWork]]:
     return parts
 
 
-def _name(track: str, used: set[str]) -> str:
-    head = re.sub(r"[^\w.-]+", "-", track)
+def _name(cache: str, used: set[str]) -> str:
+    head = re.sub(r"[^\w.-]+", "-", cache)
     name = next(name for number in range(len(used) + 1) if (name := f"{head}-{number}") not in used)
     used.add(name)
     return name

@@ -6,9 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from PIL import UnidentifiedImageError
 
-from fteng.data.decode import decode
+from fteng.data.decode import decode, why_unreadable
 from fteng.data.pixels import Settings
 from fteng.predict.wanted import Wanted
 
@@ -62,9 +61,5 @@ def _read(image: np.ndarray, wanted: Wanted, settings: Settings) -> str:
     try:
         image[:] = decode(wanted.file, *settings)
     except Exception as error:  # Pillow raises many kinds on broken files; each stands in its row
-        if isinstance(error, UnidentifiedImageError):
-            return "no image that Pillow knows"
-        if isinstance(error, OSError) and error.strerror:
-            return error.strerror
-        return " ".join(f"{type(error).__name__}: {error}".split())
+        return why_unreadable(error)
     return ""

@@ -2,15 +2,16 @@
 
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from fteng import paths
 from fteng.analysis.calibration import fit_temperature
-from fteng.data.prepare import Dataset, prepare
+from fteng.data.prepare import Dataset
 from fteng.errors import UserError
-from fteng.model import Model, stored_answers
+from fteng.model import Model, stored_answers, study_images
+from fteng.named import tap_of
 from fteng.paths import StudyPaths
 from fteng.predict.see import See, see_rows
 from fteng.predict.unlike import Limits, fit_limits
@@ -37,13 +38,14 @@ def read_reference(workdir: Path, model: Model, views: str, see: See, size: int,
     study = StudyPaths(workdir)
     record = paths.read_json(study.study)
     digest = paths.digest([record["weights"]["sha256"], record["dataset"]["digest"], model.name, views])
-    folder, name = (study.probes, f"-{model.plan.tap}") if model.name.startswith("probe:") else (study.trial(model.name).root, "")
+    probe = tap_of(model.name, model.plan.stages) is not None
+    folder, name = (study.probes, f"-{model.plan.tap}") if probe else (study.trial(model.name).root, "")
     kept = folder / f"unlike{name}{'' if views == 'none' else f'-{views}'}.npz"
     plain = fit_temperature(stored_answers(workdir, model)["val"])
     found, note = _find(kept, digest), ""
     if found is None:
         try:
-            dataset = _study_images(model, record)
+            dataset = study_images(workdir, model)
         except UserError as error:
             return Reference(None, plain, f"no warnings of images unlike the training images: {error}")
         found = _make(dataset, see, size, reporter)
@@ -52,14 +54,6 @@ def read_reference(workdir: Path, model: Model, views: str, see: See, size: int,
         except OSError as error:
             note = f"cannot keep {kept} ({error.strerror}); it will be made anew next time"
     return Reference(found[0], plain if views == "none" else found[1], note)
-
-
-def _study_images(model: Model, record: dict[str, Any]) -> Dataset:
-    preprocess = model.backbone.preprocess
-    dataset = prepare(model.config.data, preprocess.interpolation, lambda *_: None, crop=preprocess.crop)
-    if dataset.digest != record["dataset"]["digest"]:
-        raise UserError("the images of the study, or their split, are no longer what they were; put them back")
-    return dataset
 
 
 def _make(dataset: Dataset, see: See, size: int, reporter: Reporter) -> tuple[Limits, float | None]:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 
 from fteng.distributed import agree
+from fteng.entry import Entry
 from fteng.process import WORKERS_HERE
-from fteng.train.entry import Entry
 
 # Of the memory that is free now. The rest is for weights, states of trials and what a step needs.
 _SHARE_OF_MEMORY = 0.4
@@ -92,9 +92,7 @@ def choose(wants: Sequence[Want], prices: Prices, room: Room) -> list[Choice]:
 def free_room(memory_gib: float, disk_gib: float, folder: Path) -> Room:
     """What may be used: as the config says, or, where it says a negative number, a share of what is free (to the first of several
     processes). A budget of memory is one of the device first, where that has its own."""
-    own = jax.local_devices()[0].memory_stats()
-    device = int(own["bytes_limit"] - own["bytes_in_use"]) if own and "bytes_limit" in own else 0
-    share = int(_SHARE_OF_MEMORY * device)
+    share = int(_SHARE_OF_MEMORY * (free_on_device() or 0))
     memory = int(memory_gib * 2**30) if memory_gib >= 0 else int(_SHARE_OF_MEMORY * available_memory())
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     disk = int(disk_gib * 2**30) if disk_gib >= 0 else int(_SHARE_OF_DISK * shutil.disk_usage(there).free)
@@ -105,6 +103,12 @@ def less(room: Room, choices: Sequence[Choice]) -> Room:
     """What these choices leave."""
     taken = {name: sum(choice.bytes for choice in choices if choice.place == name) for name in room._fields}
     return Room(**{name: limit - taken[name] for name, limit in room._asdict().items()})
+
+
+def free_on_device() -> int | None:
+    """Bytes free of the first accelerator's own memory; None where trials are in the host's."""
+    own = jax.local_devices()[0].memory_stats()
+    return int(own["bytes_limit"] - own["bytes_in_use"]) if own and "bytes_limit" in own else None
 
 
 def available_memory() -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,14 @@ from numpy.lib.format import open_memmap
 from fteng import paths
 from fteng.data.prepare import Dataset
 from fteng.distributed import agree, is_alone, is_main, wait
+from fteng.entry import Entry
 from fteng.errors import UserError
+from fteng.feed import Feed, in_memory, on_device, padded, streamed
 from fteng.locks import held
 from fteng.mesh import Mesh
 from fteng.prefix.budget import Choice
 from fteng.prefix.walk import Walk, as_float32, rounding
-from fteng.train.entry import Entry
-from fteng.train.evaluate import batches
-from fteng.train.feed import Feed, Inputs, Picked, TrainingRows, in_memory, on_device, streamed
+from fteng.train.batches import Inputs, Picked, TrainingRows
 from fteng.train.trial import Start
 
 # Read at a time to verify a file.
@@ -129,36 +129,45 @@ def _fill(
 
 def inputs_at(job: CacheJob, kept: Mapping[Entry, Kept], entry: Entry) -> Inputs:
     """What trials that enter there take: from the cache, else recomputed from the nearest kept entry below, or from the images."""
-    # What was rounded below would not be what is computed from the images.
-    lower = [low for low in kept if low.stage <= entry.stage and not low.pooled] if job.walk.exact else []
-    begin = entry if entry in kept else max(lower, default=Entry(0))
+    begin, (begins_at, kept_images) = _nearest(job, kept, entry), read_from(job, kept, entry)
     cached = kept.get(begin)
-    from_cache = cached is not None and job.layout.views > 0
 
     def onward(x: Array) -> Array:
         if begin != entry:
             x = job.walk.leave(job.walk.onward(job.start, as_float32(x), begin.stage, entry.stage), entry)
         return as_float32(x)
 
-    def train(plan: TrainingRows, seed: int) -> Iterator[Array]:
-        if from_cache and cached is not None:
-            slots = Picked(plan, lambda batch: job.layout.train[batch.rows] + batch.views % job.layout.views)
+    def train(wanted: TrainingRows, seed: int) -> Iterator[Array]:
+        if kept_images and cached is not None:
+            slots = Picked(wanted, lambda batch: job.layout.train[batch.rows] + batch.views % job.layout.views)
             return map(onward, cached.feed.batches(slots))
-        return _recomputed(job, entry, plan, seed)
+        return _recomputed(job, entry, wanted, seed)
 
     def plain(rows: Sequence[Int[np.ndarray, "b"]]) -> Iterator[Array]:
         if cached is not None:
             return map(onward, cached.feed.batches([job.layout.plain[part] for part in rows]))
         return (_from_images(job, entry, images, part) for part, images in zip(rows, job.feed.batches(rows), strict=True))
 
-    return Inputs(train, plain, job.layout.slots if from_cache and begin == entry else 0)
+    return Inputs(train, plain, entry.stage, begins_at, kept_images)
 
 
-def _recomputed(job: CacheJob, entry: Entry, plan: TrainingRows, seed: int) -> Iterator[Array]:
+def read_from(job: CacheJob, kept: Collection[Entry], entry: Entry) -> tuple[int, int]:
+    """(stage whose kept output training reads, how many images are kept there); (0, 0): it begins at the images."""
+    begin = _nearest(job, kept, entry)
+    return (begin.stage, job.layout.slots) if begin in kept and job.layout.views else (0, 0)
+
+
+def _nearest(job: CacheJob, kept: Collection[Entry], entry: Entry) -> Entry:
+    # What was rounded below would not be what is computed from the images.
+    lower = [low for low in kept if low.stage <= entry.stage and not low.pooled] if job.walk.exact else []
+    return entry if entry in kept else max(lower, default=Entry(0))
+
+
+def _recomputed(job: CacheJob, entry: Entry, wanted: TrainingRows, seed: int) -> Iterator[Array]:
     """A training's activations from its images. Views of a fixed number are the same for every seed, so that trials share them."""
-    images = job.feed.batches(Picked(plan, lambda batch: batch.rows))
+    images = job.feed.batches(Picked(wanted, lambda batch: batch.rows))
     for index, seen in enumerate(images):
-        batch = plan[index]
+        batch = wanted[index]
         yield _from_images(job, entry, seen, batch.rows, batch.views, 0 if job.layout.views else seed)
 
 
@@ -193,8 +202,8 @@ def _walk(
             arrays[choice.entry] = open_memmap(_beside(_file(folder, job, choice.entry)), mode="w+", dtype=dtype, shape=shape)
     errors = {choice.entry: 0.0 for choice in missing}
     for rows, views, slots in _passes(job):
-        padded = batches(np.arange(len(rows)), job.batch)
-        for (part, counted), images in zip(padded, job.feed.batches([rows[part] for part, _ in padded]), strict=True):
+        parts = padded(np.arange(len(rows)), job.batch)
+        for (part, counted), images in zip(parts, job.feed.batches([rows[part] for part, _ in parts]), strict=True):
             x, at = job.walk.begin(images, rows[part], None if views is None else views[part], 0), 0
             for entry in sorted(errors):
                 x, at = job.walk.onward(job.start, x, at, entry.stage), entry.stage

@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, Float32, Int, Key, Shaped, UInt8
 from fteng.backbones.backbone import Backbone
 from fteng.config import TrainConfig
 from fteng.data.augment import augment_each, view_keys
+from fteng.entry import Entry
 from fteng.mesh import ALONE, Mesh
-from fteng.train.entry import Entry
 from fteng.train.trial import Start
 
 # Runs of a segment after the one that compiles it; the fastest counts.

@@ -11,10 +11,9 @@ from jaxtyping import Array, Bool, Float32, Int, UInt8
 from fteng.backbones.backbone import Backbone, BatchNormMode
 from fteng.backbones.weights import Weights
 from fteng.data.prepare import Dataset
+from fteng.feed import Feed, padded
 from fteng.mesh import ALONE, Mesh
 from fteng.probe.moments import add_moments, central_moments, image_moments, moments_of_all
-from fteng.train.evaluate import batches
-from fteng.train.feed import Feed
 
 Tree = Any
 
@@ -103,10 +102,10 @@ def _pass(
     run: Callable[..., Any], weights: Weights, rows: Int[np.ndarray, "n"], feed: Feed, batch_size: int, *, wanted: bool
 ) -> Iterator[_Batch]:
     """wanted: whether the moments of outputs are."""
-    padded = batches(rows, batch_size)
-    images = feed.batches([part for part, _ in padded])
+    parts = padded(rows, batch_size)
+    images = feed.batches([part for part, _ in parts])
     params, stats, asked = feed.mesh.whole((weights.params, weights.stats, jnp.asarray(wanted)))
-    for (part, counted), seen in zip(padded, images, strict=True):
+    for (part, counted), seen in zip(parts, images, strict=True):
         with feed.mesh.tracing():
             pooled, inputs, outputs = run(params, stats, seen, asked)
         yield _Batch(part[:counted], pooled, inputs, moments_of_all(outputs, counted) if wanted else None)

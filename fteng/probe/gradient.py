@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Int32, UInt8
 from fteng.backbones.backbone import Backbone
 from fteng.backbones.weights import Weights
 from fteng.data.prepare import Dataset
-from fteng.train.feed import Feed
+from fteng.feed import Feed
 from fteng.train.step import head_logits
 
 Tree = Any

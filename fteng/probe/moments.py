@@ -11,8 +11,7 @@ from jaxtyping import Array, Bool, Float
 from fteng.backbones.backbone import Backbone, BatchNormMode
 from fteng.backbones.weights import Weights
 from fteng.data.prepare import Dataset
-from fteng.train.evaluate import batches
-from fteng.train.feed import Feed
+from fteng.feed import Feed, padded
 
 Tree = Any
 
@@ -35,7 +34,7 @@ def adapt(
     total, seen = None, 0
     # Sources come class by class, and a batch of one class would be normalised as one.
     rows = np.random.default_rng(0).permutation(dataset.splits["train"])
-    for part, counted in batches(rows, batch_size):
+    for part, counted in padded(rows, batch_size):
         # A padded batch counts its last image more than once; a set smaller than a batch has nothing else.
         if counted == batch_size or total is None:
             # On one device: split, each layer would be two sums over devices, and the bits would hang on their number.

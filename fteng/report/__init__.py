@@ -14,10 +14,24 @@ def render(summary: Mapping[str, Any]) -> str:
     how much better (+) it is than the best plan on the validation images, in units of the metric.
     """
     # Altair and vl-convert cost a second to import; a caller that only asks for --help should not pay it.
-    from fteng.report import changes, curves, drawings, final, findings, flow, methods, mistakes, similarity, tables, view, words
+    from fteng.report import (
+        changes,
+        curves,
+        distances,
+        drawings,
+        final,
+        findings,
+        flow,
+        methods,
+        mistakes,
+        similarity,
+        tables,
+        view,
+        words,
+    )
     from fteng.report.shell import fill
 
-    modules = (changes, curves, final, findings, flow, methods, mistakes, similarity, tables, view, words)
+    modules = (changes, curves, distances, final, findings, flow, methods, mistakes, similarity, tables, view, words)
     cleaned = view.clean(summary)
     shown = {"summary": cleaned, "drawings": drawings.draw(cleaned), "metrics": view.metrics(cleaned)}
     return fill("page.html", modules, ("shared.js", "script.js"), **shown)

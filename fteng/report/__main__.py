@@ -12,7 +12,7 @@ _HELP = """\
 Make the page of a study again from the records in its work directory, or set several studies side by side on one page.
 
 One WORKDIR:
-  reads   WORKDIR/study.json, WORKDIR/probes/ and WORKDIR/trials/*/result.json
+  reads   WORKDIR/*.json, WORKDIR/images.parquet, WORKDIR/probes/, and of each trial result.json and predictions.parquet
   writes  WORKDIR/report/summary.json   all numbers of the page
           WORKDIR/report/index.html     one file that needs no network: open it, mail it, print it
 

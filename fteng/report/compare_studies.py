@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fteng import paths
-from fteng.analysis.between import Model, every_couple
+from fteng.analysis.between import Answered, every_couple
 from fteng.analysis.metrics import is_finite
 from fteng.errors import UserError
 from fteng.report import compare_checks, view
@@ -59,7 +59,7 @@ def compare(studies: Sequence[Study]) -> dict[str, Any]:
     metric = Counter(summary["judge"]["metric"] for summary in summaries).most_common(1)[0][0]
     confidence = Counter(summary["judge"]["confidence"] for summary in summaries).most_common(1)[0][0]
     resamples = max(summary["judge"]["resamples"] for summary in summaries)
-    models = [Model(study.answers, _images(study), tuple(study.summary["dataset"]["classes"])) for study in studies]
+    models = [Answered(study.answers, _images(study), tuple(study.summary["dataset"]["classes"])) for study in studies]
     pairs = every_couple(models, metric, resamples, confidence)
     for pair in pairs:
         pair["shared_images"] = _shared(studies[pair["first"]], studies[pair["second"]])

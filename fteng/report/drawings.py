@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from altair.utils import schemapi
 from markupsafe import Markup
 
-from fteng.report import figures, view, words
+from fteng.report import distances, figures, view, words
 from fteng.report.figures import Mark
 
 Summary = Mapping[str, Any]
@@ -74,10 +74,10 @@ def _depth(summary: Summary, metric: str, names: list[str]) -> list[Markup]:
         return []
     depths = sorted({int(mark.at) for mark in marks})
     chosen = {(view.series(row), row["freeze_depth"]): row["learning_rate"] for row in curve}
-    rates = sorted({trial["learning_rate"] for trial in view.ended(summary)})
+    rates = sorted({trial["learning_rate"] for trial in view.trained(summary)})
     step = figures.spacing(depths, len(summary["stages"])) * min(0.12, 0.45 / max(len(rates), 1))
     trials = []
-    for trial in view.ended(summary):
+    for trial in view.trained(summary):
         value, key = trial["test"].get(metric), (view.series(trial), trial["freeze_depth"])
         if value is None or key not in chosen:
             continue
@@ -110,6 +110,9 @@ def _probes(summary: Summary, metric: str) -> list[Markup]:
 
 
 def _profile(summary: Summary) -> list[Markup]:
+    """Beside their zeros, where those are known."""
+    if summary.get("similarity"):
+        return distances.draw(summary)
     drawn = []
     for key, title in (
         ("mean_shift", "Mean shift, source standard deviations"),

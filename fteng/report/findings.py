@@ -155,14 +155,14 @@ def _source_finding(summary: Summary) -> str:
     if source["kind"] == "batch_norm":
         return (
             "The source is what batch norm keeps in the checkpoint: mean and variance of each channel of its inputs, a running"
-            " average over the last batches of pretraining, whose images were sized and augmented in a way of their own; the bars"
-            " compare the training images with them, averaged over the channels of a stage."
+            " average over the last batches of pretraining, whose images were sized and augmented in a way of their own; the"
+            " figures compare the training images with them, averaged over the channels of a stage."
         )
     about = f"; {source['about']}" if source["about"] else ""
     text = (
         f"The source is {words.number(source['images'], 'image')} ({source['name']}{about}) at {source['image_size']} px under"
-        " these weights: mean and variance of each channel of a stage’s output over images and places; the bars compare these data"
-        " with them, averaged over the channels. It stands for those images, not for all that the network was pretrained on."
+        " these weights: mean and variance of each channel of a stage’s output over images and places; the figures compare these"
+        " data with them, averaged over the channels. It stands for those images, not for all that the network was pretrained on."
     )
     differ = f" The data are at {size} px: part of the distance is the size."
     return text + differ if size != source["image_size"] else text
@@ -206,21 +206,20 @@ def limits(summary: Summary) -> list[str]:
         found.append(text)
     if summary.get("final") and summary.get("subgroups") == []:
         found.append("Nothing is known about subgroups: the images state no sex, age, site or skin type of a few levels.")
-    ended = view.ended(summary)
-    seeds = {trial["seed"] for trial in ended}
-    if seeds:
+    ended, trained = view.ended(summary), view.trained(summary)
+    if trained:
         found.append(
-            f"{words.number(len(seeds), 'seed')} a setting. The intervals come from resampling images, so luck in training"
+            f"{view.seeds(trained)} a setting. The intervals come from resampling images, so luck in training"
             " (batch order, augmentation) shows only in how far the dots of one depth lie apart."
         )
-    rates = {trial["learning_rate"] for trial in ended}
+    rates = {trial["learning_rate"] for trial in trained}
     if rates:
         listed = ", ".join(f"{rate:g}" for rate in sorted(rates))
         found.append(
             f"{words.number(len(rates), 'learning rate')} tried ({listed}) with one training length:"
             " a depth that needs another rate or more epochs looks worse than it is."
         )
-    depths = sorted({trial["freeze_depth"] for trial in ended if trial["freeze_depth"] is not None and trial["cost"]})
+    depths = sorted({trial["freeze_depth"] for trial in trained if trial["freeze_depth"] is not None})
     if depths:
         every = len(depths) == len(summary["stages"]) + 1
         untried = "no other exists" if every else "nothing is known about the others"

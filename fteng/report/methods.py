@@ -5,93 +5,9 @@ from typing import Any
 
 from fteng.config import SweepConfig, TrainConfig
 from fteng.report import view, words
+from fteng.report.works import Cited
 
 Summary = Mapping[str, Any]
-# Key -> (author and year in the text, the BibTeX entry without its key).
-_WORKS = {
-    "kumar2022": (
-        "Kumar et al. 2022",
-        "inproceedings",
-        "author={Kumar, Ananya and Raghunathan, Aditi and Jones, Robbie and Ma, Tengyu and Liang, Percy},"
-        " title={Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution},"
-        " booktitle={International Conference on Learning Representations}, year={2022}",
-    ),
-    "davison1997": (
-        "Davison and Hinkley 1997",
-        "book",
-        "author={Davison, A. C. and Hinkley, D. V.}, title={Bootstrap Methods and their Application},"
-        " publisher={Cambridge University Press}, year={1997}",
-    ),
-    "field2007": (
-        "Field and Welsh 2007",
-        "article",
-        "author={Field, C. A. and Welsh, A. H.}, title={Bootstrapping clustered data},"
-        " journal={Journal of the Royal Statistical Society: Series B}, volume={69}, number={3}, pages={369--390}, year={2007}",
-    ),
-    "piaggio2012": (
-        "Piaggio et al. 2012",
-        "article",
-        "author={Piaggio, Gilda and Elbourne, Diana R. and Pocock, Stuart J. and Evans, Stephen J. W. and Altman, Douglas G.},"
-        " title={Reporting of Noninferiority and Equivalence Randomized Trials: Extension of the CONSORT 2010 Statement},"
-        " journal={JAMA}, volume={308}, number={24}, pages={2594--2604}, year={2012}",
-    ),
-    "dunnett1955": (
-        "Dunnett 1955",
-        "article",
-        "author={Dunnett, Charles W.}, title={A Multiple Comparison Procedure for Comparing Several Treatments with a Control},"
-        " journal={Journal of the American Statistical Association}, volume={50}, number={272}, pages={1096--1121}, year={1955}",
-    ),
-    "holm1979": (
-        "Holm 1979",
-        "article",
-        "author={Holm, Sture}, title={A Simple Sequentially Rejective Multiple Test Procedure},"
-        " journal={Scandinavian Journal of Statistics}, volume={6}, number={2}, pages={65--70}, year={1979}",
-    ),
-    "guo2017": (
-        "Guo et al. 2017",
-        "inproceedings",
-        "author={Guo, Chuan and Pleiss, Geoff and Sun, Yu and Weinberger, Kilian Q.}, title={On Calibration of Modern Neural"
-        " Networks}, booktitle={International Conference on Machine Learning}, year={2017}",
-    ),
-    "fawcett2006": (
-        "Fawcett 2006",
-        "article",
-        "author={Fawcett, Tom}, title={An introduction to ROC analysis}, journal={Pattern Recognition Letters}, volume={27},"
-        " number={8}, pages={861--874}, year={2006}",
-    ),
-    "loshchilov2019": (
-        "Loshchilov and Hutter 2019",
-        "inproceedings",
-        "author={Loshchilov, Ilya and Hutter, Frank}, title={Decoupled Weight Decay Regularization},"
-        " booktitle={International Conference on Learning Representations}, year={2019}",
-    ),
-    "zhou2016": (
-        "Zhou et al. 2016",
-        "inproceedings",
-        "author={Zhou, Bolei and Khosla, Aditya and Lapedriza, Agata and Oliva, Aude and Torralba, Antonio}, title={Learning Deep"
-        " Features for Discriminative Localization}, booktitle={IEEE Conference on Computer Vision and Pattern Recognition},"
-        " year={2016}",
-    ),
-    "selvaraju2017": (
-        "Selvaraju et al. 2017",
-        "inproceedings",
-        "author={Selvaraju, Ramprasaath R. and Cogswell, Michael and Das, Abhishek and Vedantam, Ramakrishna and Parikh, Devi and"
-        " Batra, Dhruv}, title={Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization},"
-        " booktitle={IEEE International Conference on Computer Vision}, year={2017}",
-    ),
-    "shrikumar2017": (
-        "Shrikumar et al. 2017",
-        "inproceedings",
-        "author={Shrikumar, Avanti and Greenside, Peyton and Kundaje, Anshul}, title={Learning Important Features Through"
-        " Propagating Activation Differences}, booktitle={International Conference on Machine Learning}, year={2017}",
-    ),
-    "kornblith2019": (
-        "Kornblith et al. 2019",
-        "inproceedings",
-        "author={Kornblith, Simon and Norouzi, Mohammad and Lee, Honglak and Hinton, Geoffrey}, title={Similarity of Neural Network"
-        " Representations Revisited}, booktitle={International Conference on Machine Learning}, year={2019}",
-    ),
-}
 _BALANCE = {
     "weights": "Classes were weighted equally in the loss.",
     "sampling": "Classes were sampled equally often.",
@@ -114,20 +30,11 @@ _RESIZED = {
 _MAPS = {"cam": "zhou2016", "grad_cam": "selvaraju2017", "gradient_input": "shrikumar2017"}
 
 
-class _Cited(dict[str, None]):
-    """Works in the order in which the text names them."""
-
-    def __call__(self, *keys: str) -> str:
-        self.update(dict.fromkeys(keys))
-        return f"({'; '.join(_WORKS[key][0] for key in keys)})"
-
-
 def write(summary: Summary) -> tuple[list[str], str]:
     """(paragraphs, their BibTeX)."""
-    cite = _Cited()
+    cite = Cited()
     paragraphs = [_data(summary), _network(summary, cite), _choice(summary, cite), _statistics(summary, cite), _software(summary)]
-    entries = [f"@{_WORKS[key][1]}{{{key},\n  " + _WORKS[key][2].replace("}, ", "},\n  ") + "\n}" for key in cite]
-    return [text for text in paragraphs if text], "\n\n".join(entries)
+    return [text for text in paragraphs if text], cite.bibtex()
 
 
 def _config(summary: Summary, part: str) -> Mapping[str, Any]:
@@ -163,29 +70,30 @@ def _data(summary: Summary) -> str:
     return text
 
 
-def _network(summary: Summary, cite: _Cited) -> str:
+def _network(summary: Summary, cite: Cited) -> str:
     recipe, stages = _config(summary, "train"), summary["stages"]
     text = (
-        f"The network was {summary['backbone']} with pretrained weights ({summary['weights']['source']}, sha256"
-        f" {summary['weights']['sha256'][:16]}…), taken as a list of {len(stages)} stages from {stages[0]} to {stages[-1]}. A"
-        f" linear classifier was fitted to the pooled output of every stage, its L2 strength chosen on validation"
+        f"The network was {summary['backbone']} with {words.weights(summary['weights'])}, taken as a list of {len(stages)} stages"
+        f" from {stages[0]} to {stages[-1]}. A linear classifier was fitted to the pooled output of every stage, its L2 strength"
+        " chosen on validation"
     )
     if not summary["trials"] or not recipe:
         return f"{text}."
-    rates = sorted({row["learning_rate"] for row in summary["trials"]})
-    seeds = {row["seed"] for row in summary["trials"]}
+    # What was done; before anything was, what is planned.
+    trials = view.trained(summary) or summary["trials"]
+    rates = sorted({row["learning_rate"] for row in trials})
     text += (
-        f". In addition {_plans(summary)} for {words.number(recipe['epochs'], 'epoch')} (batches of {recipe['batch_size']}"
+        f". In addition {_plans(trials, stages)} for {words.number(recipe['epochs'], 'epoch')} (batches of {recipe['batch_size']}"
         f", {_optimizer(recipe, cite)}, weight decay {recipe['weight_decay']:g}"
         f", peak learning rate {' or '.join(f'{rate:g}' for rate in rates)}, {_schedule(recipe)}"
-        f", {words.number(len(seeds), 'seed')}). {_ways(summary)}"
+        f", {view.seeds(trials)}). {_ways(trials, stages)}"
     )
     usual = TrainConfig()
     if recipe.get("head_init", usual.head_init) == "probe":
         text += f"The head started from the classifier of the frozen network {cite('kumar2022')}. "
     else:
         text += "The head started from zero. "
-    text += _batch_norm(summary, recipe)
+    text += _batch_norm(summary, trials, recipe)
     text += f"Augmentation: {', '.join(recipe['augment'])}" if recipe.get("augment") else "Images were not augmented"
     if recipe.get("augment") and recipe.get("views"):
         text += f" ({recipe['views']} views of each image, the same for all trials)"
@@ -198,10 +106,9 @@ def _network(summary: Summary, cite: _Cited) -> str:
     return f"{text}.{' ' * bool(balance)}{balance}"
 
 
-def _plans(summary: Summary) -> str:
+def _plans(trials: Sequence[Mapping[str, Any]], stages: Sequence[str]) -> str:
     """What was frozen and what trained, as the beginning of a sentence."""
-    stages = summary["stages"]
-    tuned = [row for row in summary["trials"] if row.get("trainable_stages", ["unknown"])]
+    tuned = [row for row in trials if row.get("trainable_stages", ["unknown"])]
     depths = sorted({row["freeze_depth"] for row in tuned if row["freeze_depth"] is not None} - {len(stages)})
     sets = list(dict.fromkeys(tuple(row["trainable_stages"]) for row in tuned if row["freeze_depth"] is None))
     parts = []
@@ -211,22 +118,22 @@ def _plans(summary: Summary) -> str:
     if sets:
         named = [" and ".join(names) for names in sets[:3]] + [f"{len(sets) - 3} further sets of stages"] * (len(sets) > 3)
         parts.append(f"{_listed(named, 'or')} alone were tuned together with a linear head")
-    if len(tuned) < len(summary["trials"]):
+    if len(tuned) < len(trials):
         parts.append("with all stages frozen a linear head alone was trained by the same recipe")
     return "; ".join(parts) + ", each" * (len(parts) > 1)
 
 
-def _ways(summary: Summary) -> str:
+def _ways(trials: Sequence[Mapping[str, Any]], stages: Sequence[str]) -> str:
     """What of the sweep departs from the usual way, one sentence each."""
-    trials, usual = summary["trials"], SweepConfig()
+    usual = SweepConfig()
     found = {
         name: sorted({row.get("variant", {}).get(name, default) for row in trials})
         for name, default in (("layer_decay", usual.layer_decays[0]), ("unfreezing", usual.unfreezing[0]), ("init", usual.init[0]))
     }
-    taps = sorted({row["tap"] for row in trials}, key=summary["stages"].index)
+    taps = sorted({row["tap"] for row in trials}, key=stages.index)
     leaves = sorted({str(row.get("leaves", "all")) for row in trials})
     told = []
-    if taps != [summary["stages"][-1]]:
+    if taps != [stages[-1]]:
         told.append(f"The head read the output of {_listed(taps, 'or')}, and the stages behind it were dropped.")
     if leaves != ["all"]:
         told.append(f"Of the tuned stages {_listed([_LEAVES.get(name, name) for name in leaves], 'or')} trained.")
@@ -245,10 +152,11 @@ def _ways(summary: Summary) -> str:
     return "".join(f"{sentence} " for sentence in told)
 
 
-def _batch_norm(summary: Summary, recipe: Mapping[str, Any]) -> str:
-    if summary["source_profile"].get("kind") != "batch_norm":
+def _batch_norm(summary: Summary, trials: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any]) -> str:
+    # Who gave a source profile may have batch norm all the same; records of before say only what the source is.
+    if not summary["weights"].get("batch_norm", summary["source_profile"].get("kind") == "batch_norm"):
         return ""
-    modes = {row.get("variant", {}).get("batch_norm", "keep") for row in summary["trials"]}
+    modes = {row.get("variant", {}).get("batch_norm", "keep") for row in trials}
     text = f"Batch normalisation {_listed([_BATCH_NORM[mode] for mode in _BATCH_NORM if mode in modes], 'or')}"
     if modes & {"batch", "batch_all"}:
         text += f" (momentum {recipe.get('bn_momentum', TrainConfig().bn_momentum):g})"
@@ -272,13 +180,13 @@ def _listed(names: Sequence[str], last: str) -> str:
     return f" {last} ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _optimizer(recipe: Mapping[str, Any], cite: _Cited) -> str:
+def _optimizer(recipe: Mapping[str, Any], cite: Cited) -> str:
     if recipe.get("optimizer") == "sgd":
         return f"SGD with momentum {recipe.get('momentum', TrainConfig().momentum):g}"
     return f"AdamW {cite('loshchilov2019')}"
 
 
-def _choice(summary: Summary, cite: _Cited) -> str:
+def _choice(summary: Summary, cite: Cited) -> str:
     judge, sweep = summary["judge"], _config(summary, "sweep")
     text = "Rate and depth were chosen on the validation images alone"
     if sweep.get("search") == "race":
@@ -293,7 +201,7 @@ def _choice(summary: Summary, cite: _Cited) -> str:
     )
 
 
-def _statistics(summary: Summary, cite: _Cited) -> str:
+def _statistics(summary: Summary, cite: Cited) -> str:
     judge, dataset = summary["judge"], summary["dataset"]
     alone = dataset["groups"].get("test") == sum(dataset["counts"].get("test", {}).values())
     unit = "images" if alone else "whole groups"

@@ -1,6 +1,6 @@
 """The section on similarity: what was said of the data before the sweep, and whether it held. From the summary alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -11,11 +11,6 @@ from fteng.report import figures, words
 from fteng.report.figures import Mark
 
 Summary = Mapping[str, Any]
-_DISTANCES = (
-    ("mean_shift", "Mean shift, source standard deviations"),
-    ("log_variance_ratio", "Change of spread, |ln variance ratio|"),
-    ("diagonal_frechet", "Squared Frechet distance, independent channels"),
-)
 CLASS_COLUMNS = (
     ("within_share", "Scatter within classes, of all"),
     ("nearest_mean", "Nearest class mean, balanced accuracy"),
@@ -24,9 +19,8 @@ CLASS_COLUMNS = (
 
 
 class Drawn(NamedTuple):
-    """Figures; a list is empty where there is nothing to draw."""
+    """scores: empty where no score ranked anything."""
 
-    distances: list[Markup]
     scores: list[Markup]
     learning: Markup | None
 
@@ -35,29 +29,14 @@ def draw(summary: Summary) -> Drawn:
     """Every figure of the section."""
     said = summary["similarity"]
     with schemapi.debug_mode(False):
-        return Drawn(_distances(said), _scores(said), _learning(said))
+        return Drawn(_scores(said), _learning(said))
 
 
 def sentences(summary: Summary) -> list[str]:
     """What a reader can act on, one thought a sentence."""
     said = summary["similarity"]
-    profile, advice, metric = said["profile"], said["advice"], words.metric_name(said["metric"])
+    advice, metric = said["advice"], words.metric_name(said["metric"])
     told = []
-    if profile["first_noticeable"] is not None:
-        told.append(
-            f"The data differ noticeably from the source from {profile['first_noticeable']} on (at most"
-            f" {100 * profile['level']:g} % false alarms over all stages). {profile['about']}"
-        )
-    elif profile["reason"]:
-        told.append(f"Whether the data differ from the source was not tested: {profile['reason']}.")
-    else:
-        told.append(f"No stage shows a difference from the source beyond chance. {profile['about']}")
-    splits = said["splits"]
-    if splits["first_noticeable"] is not None:
-        told.append(
-            f"The test images differ from the training images from {splits['first_noticeable']} on: scores on them speak of images"
-            " that are unlike those trained on."
-        )
     plan, ours = advice["ours"]["plan"], advice["ours"]
     if plan is None:
         told.append(f"No prediction could be made: {ours['reason']}.")
@@ -140,7 +119,7 @@ def stage_rows(summary: Summary) -> list[dict[str, Any]]:
         cells = [said["classes"]["rows"][index][name] for name, _ in CLASS_COLUMNS]
         cells += [said["alignment"][index]["labels_debiased"], said["alignment"][index]["next_debiased"]]
         cells += [score["rows"][index] for score in said["scores"]]
-        rows.append({"stage": stage, "cells": [(_figure(cell["value"]), cell["reason"]) for cell in cells]})
+        rows.append({"stage": stage, "cells": [(words.figure(cell["value"]), cell["reason"]) for cell in cells]})
     return rows
 
 
@@ -150,29 +129,12 @@ def stage_columns(summary: Summary) -> list[str]:
     return [*(title for _, title in CLASS_COLUMNS), "CKA with the labels", "CKA with the next stage", *scores]
 
 
-def distance_rows(summary: Summary) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """(titles, a row a stage): each distance with what chance alone would give, the numbers behind the dots and bands."""
-    said = summary["similarity"]
-    kinds = [(title, {row["stage"]: row[name] for row in said["profile"]["rows"]}) for name, title in _DISTANCES]
-    kinds.append(("Test against training images, MMD²", {row["stage"]: row["mmd2"] for row in said["splits"]["rows"]}))
-    known = [(title, cells) for title, cells in kinds if any(cell["value"] is not None for cell in cells.values())]
-    rows = [(stage, [_with_chance(cells.get(stage)) for _, cells in known]) for stage in said["stages"]]
-    return [title for title, _ in known], rows
-
-
-def _with_chance(cell: Mapping[str, Any] | None) -> str:
-    if cell is None or cell["value"] is None:
-        return words.UNDEFINED
-    zero = cell["zero"]
-    return _figure(cell["value"]) + ("" if zero is None else f" [chance {_figure(zero['low'])}, {_figure(zero['high'])}]")
-
-
 def score_rows(summary: Summary) -> list[tuple[str, int, str, str]]:
     """(score, freeze depth, what it predicted, what was measured): the numbers behind the predictions' dots, of every score."""
     grade = summary["similarity"]["grade"]
     curve = {row["freeze_depth"]: row["value"] for row in grade.get("curve", [])}
     return [
-        (score["label"], row["freeze_depth"], _figure(row["value"]), words.score(curve[row["freeze_depth"]]))
+        (score["label"], row["freeze_depth"], words.figure(row["value"]), words.score(curve[row["freeze_depth"]]))
         for score in grade["scores"]
         if score["tau"] is not None
         for row in score["by_depth"]
@@ -186,41 +148,6 @@ def learning_rows(summary: Summary) -> list[tuple[str, int, str]]:
     return [(curve["tap"], point["images"], words.score(point["val"])) for curve in curves for point in curve["points"]]
 
 
-def _distances(said: Summary) -> list[Markup]:
-    drawn = []
-    for name, title in _DISTANCES:
-        rows = [(row["stage"], row[name], row["p"]) for row in said["profile"]["rows"] if row[name]["value"] is not None]
-        if rows:
-            drawn.append(_with_zero([_distance(*row) for row in rows], title, said["stages"]))
-    rows = [(row["stage"], row["mmd2"], row["p"]) for row in said["splits"]["rows"] if row["mmd2"]["value"] is not None]
-    if rows:
-        drawn.append(_with_zero([_distance(*row) for row in rows], "Test against training images, MMD²", said["stages"]))
-    return drawn
-
-
-def _distance(stage: str, cell: Mapping[str, Any], p: float | None) -> Mark:
-    zero, value = cell["zero"], cell["value"]
-    chance = "" if zero is None else f", by chance alone {_figure(zero['mean'])} [{_figure(zero['low'])}, {_figure(zero['high'])}]"
-    told = "" if p is None else f", p {words.p_value(p)}"
-    low, high = (None, None) if zero is None else (zero["low"], zero["high"])
-    return Mark(0, value, low, high, f"{stage}: {_figure(value)}{chance}{told}", name=stage)
-
-
-def _with_zero(marks: Sequence[Mark], title: str, stages: Sequence[str]) -> Markup:
-    """A dot a stage, first stage on top, beside the band in which chance alone would put it."""
-    x, y = alt.X("value:Q").axis(alt.Axis(tickCount=4, title=None)).scale(zero=True), figures._rows(stages)
-    bands = [mark._asdict() for mark in marks if mark.low is not None]
-    band = figures._chart(bands).mark_bar(height={"band": 0.8}, color=figures.SOFT)
-    dots = figures._chart([mark._asdict() for mark in marks]).mark_point(
-        size=60, filled=True, opacity=1, color=figures.ACCENT, aria=True
-    )
-    layers = [
-        band.encode(x=alt.X("low:Q").axis(alt.Axis(tickCount=4, title=None)).scale(zero=True), x2=alt.X2("high"), y=y),
-        dots.encode(x=x, y=y, description=figures.TITLE),
-    ]
-    return figures._draw(alt.layer(*layers), title, width=290, height=figures._step(stages))
-
-
 def _scores(said: Summary) -> list[Markup]:
     """The measured curve against our prediction and the three scores that ranked it best, a dot a depth."""
     curve = {row["freeze_depth"]: row["value"] for row in said["grade"].get("curve", [])}
@@ -230,7 +157,7 @@ def _scores(said: Summary) -> list[Markup]:
     for score in [*(score for score in known if score["name"] == "ours"), *others[:3]]:
         at = {row["freeze_depth"]: row["value"] for row in score["by_depth"] if row["freeze_depth"] in curve}
         marks = [
-            Mark(value, curve[depth], None, None, f"depth {depth}: {score['label']} {_figure(value)}", name=str(depth))
+            Mark(value, curve[depth], None, None, f"depth {depth}: {score['label']} {words.figure(value)}", name=str(depth))
             for depth, value in at.items()
         ]
         title = f"{score['label']}, τ {score['tau']:.2f}".replace("-", "−")
@@ -274,7 +201,3 @@ def _plan(row: Mapping[str, Any]) -> str:
 def _points(row: Mapping[str, Any]) -> str:
     bounds = "" if row["low"] is None else f" [{row['low']:.1f}, {row['high']:.1f}]"
     return f"{row['regret']:.1f}{bounds}".replace("-", "−")
-
-
-def _figure(value: float | None) -> str:
-    return words.UNDEFINED if value is None else f"{value:.3g}".replace("-", "−")

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -81,8 +82,20 @@ def way(row: Mapping[str, Any]) -> str:
 
 
 def ended(summary: Summary) -> list[Mapping[str, Any]]:
-    """The trials that have come to an end, with a score or without; the list may name trials that have not."""
+    """The trials that are settled: they came to an end, with a score or without, or will not run; the list may name others."""
     return [trial for trial in summary["trials"] if trial["status"] != "waiting"]
+
+
+def trained(summary: Summary) -> list[Mapping[str, Any]]:
+    """The trials that were trained, however far; the list may name others, and a race does without many."""
+    return [trial for trial in summary["trials"] if trial["cost"]]
+
+
+def seeds(trials: Sequence[Mapping[str, Any]]) -> str:
+    """How many a setting has, in words; a race gives more to few."""
+    of = Counter((trial["tap"], *trial["trainable_stages"], way(trial), trial["learning_rate"]) for trial in trials)
+    fewest, most = min(of.values()), max(of.values())
+    return f"{fewest} to {most} seeds" if fewest < most else words.number(most, "seed")
 
 
 def recommended(summary: Summary) -> Mapping[str, Any] | None:

@@ -23,6 +23,13 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def weights(of: Mapping[str, Any]) -> str:
+    """What the network started from."""
+    if of["sha256"].startswith("random:"):
+        return "random weights, not pretrained"
+    return f"pretrained weights ({of['source']}, sha256 {of['sha256'][:16]}…)"
+
+
 def score(value: float | None, digits: int = 3) -> str:
     """A metric's value; None is `undefined`, never 0."""
     return UNDEFINED if value is None else f"{value:.{digits}f}"
@@ -129,3 +136,8 @@ def depth_name(freeze_depth: int | None, tap: str, stages: Sequence[str], label:
     if freeze_depth > stages.index(tap):
         return f"{freeze_depth} (linear probe)"
     return f"{freeze_depth} (up to {stages[freeze_depth - 1]})"
+
+
+def figure(value: float | None) -> str:
+    """Three digits of a number of any size."""
+    return UNDEFINED if value is None else f"{value:.3g}".replace("-", "−")

@@ -22,7 +22,7 @@ from fteng.similarity.undefined import UndefinedError
 FORMAT = 1
 
 
-class Study(NamedTuple):
+class Surveyed(NamedTuple):
     """What is assessed. rows: labels, groups, ids and splits; images: (n, h, w, 3) uint8, of which a few are shown small, or
     None: none is; metric: what will decide; probes: as in probes/result.json, of which `tap` and `val` are read; declared: what
     the user says of the task (judge.task); steps: of training, that the recipe makes."""
@@ -41,7 +41,7 @@ class Study(NamedTuple):
 # Small products on all cores wait for each other; stages side by side, each on one core, do not.
 @threadpool_limits.wrap(limits=1)
 def assess(
-    study: Study,
+    study: Surveyed,
     source: SourceMoments,
     source_logits: Float[np.ndarray, "n z"] | None,
     gradient_to_weight: Sequence[float] | None,
@@ -107,7 +107,7 @@ def _ratio(value: float) -> dict[str, Any]:
     return {"value": float(value), "reason": ""}
 
 
-def _learning(study: Study, fit: Fit) -> dict[str, Any]:
+def _learning(study: Surveyed, fit: Fit) -> dict[str, Any]:
     """Of the tap whose probe is best on validation, and of the last."""
     best = _best_probe(study)
     taps: dict[str, None] = dict.fromkeys([*([str(best["tap"])] if best else []), study.stages[-1]])
@@ -124,7 +124,7 @@ def _learning(study: Study, fit: Fit) -> dict[str, Any]:
     return {"curves": curves}
 
 
-def _best_probe(study: Study) -> dict[str, Any] | None:
+def _best_probe(study: Surveyed) -> dict[str, Any] | None:
     """The linear classifier that is best on validation."""
     sign = 1 if METRICS[study.metric].higher_is_better else -1
     known = [row for row in study.probes if row["val"].get(study.metric) is not None]
@@ -134,7 +134,7 @@ def _best_probe(study: Study) -> dict[str, Any] | None:
     return {"tap": best["tap"], "freeze_depth": list(study.stages).index(best["tap"]) + 1, "tuned": False}
 
 
-def _ours(study: Study, measured: Measured, few: Chosen) -> dict[str, Any]:
+def _ours(study: Surveyed, measured: Measured, few: Chosen) -> dict[str, Any]:
     about = {"form": FORM, "evidence": EVIDENCE}
     if not few.folds:
         return about | {"ranking": [], "plan": None, "reason": "cross-validation needs two groups of images"}

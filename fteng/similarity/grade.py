@@ -48,7 +48,7 @@ def grade(
     if not measured:
         reason = "no plan has a score on test yet"
         return {"metric": metric, "confidence": confidence, "how": _HOW, "reason": reason, "scores": [], "advice": []}
-    sweep = _Measured(list(measured), sign, stages, sweep_seconds, confidence)
+    sweep = _Sweep(list(measured), sign, stages, sweep_seconds, confidence)
     scores = [_graded(score, sweep) for score in _with_distances(assessment)]
     ours = assessment["advice"]["ours"]
     if ours["ranking"]:
@@ -69,7 +69,7 @@ def grade(
     }
 
 
-class _Measured:
+class _Sweep:
     """The measured plans, the curve they make, and the best of them."""
 
     def __init__(self, measured: list[Measurement], sign: int, stages: list[str], seconds: float, confidence: float) -> None:
@@ -172,7 +172,7 @@ def _with_distances(assessment: Mapping[str, Any]) -> list[dict[str, Any]]:
     return entries
 
 
-def _graded(score: Mapping[str, Any], sweep: _Measured) -> dict[str, Any]:
+def _graded(score: Mapping[str, Any], sweep: _Sweep) -> dict[str, Any]:
     at = score["at"]
     by_depth = [{"freeze_depth": depth, "value": value} for depth, value in at.items()]
     # The depth with the best score; of equal ones the deepest frozen.
@@ -180,7 +180,7 @@ def _graded(score: Mapping[str, Any], sweep: _Measured) -> dict[str, Any]:
     return {"name": score["name"], "label": score["label"], "by_depth": by_depth, "best_depth": best} | sweep.tau(at)
 
 
-def _graded_ours(ranking: Sequence[Mapping[str, Any]], sweep: _Measured) -> dict[str, Any]:
+def _graded_ours(ranking: Sequence[Mapping[str, Any]], sweep: _Sweep) -> dict[str, Any]:
     """Our prediction of the curve of the last tap: tuning from each depth, and the classifier that tunes nothing."""
     on_last = [row for row in ranking if row["tap"] == sweep.stages[-1]]
     at = {row["freeze_depth"]: sweep.sign * row["predicted"] for row in on_last}

@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fteng import locks, paths
+from fteng.config_check import check_item
 from fteng.errors import UserError
 from fteng.freeze.plan import prefix_plan
 from fteng.paths import StudyPaths
 from fteng.trials import TrialSpec
 
+# What may be changed, and the key of the config that says what it may be.
+_KEYS = {
+    "learning_rate": "sweep.learning_rates",
+    "seed": "sweep.seeds",
+    "layer_decay": "sweep.layer_decays",
+    "unfreezing": "sweep.unfreezing",
+}
 # How notes of such trials begin.
 BY_USER = "stopped by its user"
 
@@ -72,7 +80,11 @@ def added(specs: Sequence[TrialSpec], steering: Steering) -> tuple[TrialSpec, ..
 
 def derive(like: TrialSpec, change: Mapping[str, Any]) -> TrialSpec:
     """`like` with a change. change: of `learning_rate`, `seed`, `freeze_depth`, `layer_decay`, `unfreezing` those that differ; and
-    `step`, where it goes on from the weights that `like` had at that step. Raises UserError on a depth that there is not."""
+    `step`, where it goes on from the weights that `like` had at that step. Raises UserError on a depth that there is not, and on
+    what the config would not take."""
+    for name, key in _KEYS.items():
+        if name in change:
+            check_item(key, change[name], f"--{name}")
     variant = like.variant._replace(**{name: change[name] for name in ("layer_decay", "unfreezing") if name in change})
     if "step" in change:
         variant = variant._replace(parent=f"{like.id}@{change['step']}")

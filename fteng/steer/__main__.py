@@ -134,8 +134,8 @@ def _more(study: StudyPaths, like: TrialSpec, change: dict[str, Any], *, clone: 
             if "freeze_depth" in change:
                 raise UserError("a clone keeps the freeze depth of its parent; add takes another one")
             copied, change["step"] = _snapshot(study, like.id)
-        spec = steer.derive(like, change)
         try:
+            spec = steer.derive(like, change)
             # As they are now: somebody else may have asked for it since.
             if any(other.id == spec.id for other in _specs(study)):
                 raise UserError(f"this is {spec.id}, which is planned already; change its rate, seed or another of its numbers")

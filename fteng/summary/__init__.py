@@ -24,7 +24,10 @@ from fteng.summary.errors import confusion, curves, explainable, explained, mist
 from fteng.summary.rows import Criteria, probed_rows, shown_rows, tuned_rows
 from fteng.summary.similarity import similarity
 
-_OF_STUDY = ("config", "versions", "git", "trials", "runs", "dataset")
+_OF_STUDY = (
+    *("backbone", "weights", "source_profile", "dataset", "stages", "groups", "config", "trials", "runs"),
+    *("command", "versions", "device", "cpu", "git", "started"),
+)
 _OF_TRIAL = ("status", "note", "val", "test", "cost", "audit")
 
 

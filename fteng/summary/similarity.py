@@ -44,7 +44,7 @@ def similarity(
 def _measurement(
     row: Row, trials: Sequence[Mapping[str, Any]], seconds: Mapping[str, float], criteria: Criteria
 ) -> list[Measurement]:
-    """None for plans that no advice speaks of: stage sets, single leaves, other ways of training, controls."""
+    """One, and none for plans that no advice speaks of: stage sets, single leaves, other ways of training, controls."""
     entry = row.entry
     value = entry["test"][criteria.metric]["value"]
     usual = Variant(**entry["variant"]) == Variant() and entry["leaves"] == "all"

@@ -16,15 +16,16 @@ from fteng.trials import TrialSpec
 
 
 def predicted(track: Track, spec: TrialSpec, together: int) -> Expected:
-    """Seconds of a trial before it runs: a step measured once a shape, and its share of the prefix where that is recomputed.
+    """Seconds of a trial before it runs: a step measured once a shape, and its share of what of the prefix is recomputed.
     together: how many trials share each batch."""
     shape = track.shape(spec)
     if shape not in track.paces:
         track.paces[shape] = _step_seconds(track, spec)
-    inputs, an_image = inputs_of(track, spec), track.seconds_to[shape.entry.stage]
-    prefix = 0.0 if inputs.cached else an_image * batch_of(track.site.bench) / together
+    inputs, to = inputs_of(track, spec), track.seconds_to
+    # From the kept output of an earlier stage, or from the images, at every batch.
+    prefix = (to[inputs.entry] - to[inputs.begin]) * batch_of(track.site.bench) / together
     steps = total_steps(track.site.bench) * (track.paces[shape] + prefix)
-    return Expected(steps, inputs.kept_images * an_image)
+    return Expected(steps, inputs.kept_images * to[inputs.begin])
 
 
 def _step_seconds(track: Track, spec: TrialSpec) -> float:
@@ -56,5 +57,6 @@ def step_work(track: Track, spec: TrialSpec) -> float:
     """FLOPs of a step, with the prefix where it is computed again."""
     entry, classes = track.shape(spec).entry, len(track.site.dataset.classes)
     head = track.site.backbone.channels[len(spec.plan.stages) - 1] * classes
-    prefix = 0.0 if inputs_of(track, spec).cached else sum(track.flops.forward[: entry.stage])
+    inputs = inputs_of(track, spec)
+    prefix = sum(track.flops.forward[inputs.begin : inputs.entry])
     return batch_of(track.site.bench) * (step_flops(spec.plan, entry, track.flops, head) + prefix)

@@ -4,11 +4,11 @@ anything is compiled. (`cost.predicted` measures a step, once there is one.)"""
 from collections.abc import Mapping, Sequence
 
 from fteng.backbones.flops import StageFlops
+from fteng.entry import Entry
 from fteng.prefix.cache import make_layout
 from fteng.prefix.walk import Walk
 from fteng.programs import shape_of
 from fteng.sweep.track import Site
-from fteng.train.entry import Entry
 from fteng.train.step import step_flops
 from fteng.train.trial import Start, batch_of, total_steps
 from fteng.trials import TrialSpec, TrialWork
@@ -29,6 +29,6 @@ def foresee(site: Site, starts: Mapping[str, Start], specs: Sequence[TrialSpec],
         prefix = sum(flops.forward[: entry.stage])
         an_image = step_flops(spec.plan, entry, flops, head) + (0.0 if layout.views else prefix)
         taken = total_steps(site.bench) * batch * an_image * of_a_flop
-        track = f"{spec.variant.start}/{entry.stage}{'-features' if entry.pooled else ''}"
-        found.append(TrialWork(spec.id, track, spec.seed, taken, layout.slots * prefix * of_a_flop))
+        shared = f"{spec.variant.start}/{entry.stage}{'-features' if entry.pooled else ''}"
+        found.append(TrialWork(spec.id, shared, spec.seed, taken, layout.slots * prefix * of_a_flop))
     return found

@@ -1,13 +1,14 @@
 """What a study will hold in memory at its peak, before its trials run."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from fteng.prefix import budget
 from fteng.process import give_back_memory
+from fteng.sweep.together import populations, state_bytes
 from fteng.sweep.track import Track
 from fteng.train.trial import batch_of
 from fteng.trials import TrialSpec
@@ -38,21 +39,31 @@ def predicted_memory(track: Track, specs: Sequence[TrialSpec], kept: Sequence[Ma
     """Of all trials of `specs`, whose steps are compiled; what the compiler left is given back first. kept: what is yet to be
     cached, as the record has it."""
     give_back_memory()
-    own = jax.local_devices()[0].memory_stats() is not None
+    own = budget.free_on_device() is not None
     places = ("device",) if own else ("device", "memory")
     cached = sum(choice["bytes"] for choice in kept if choice["place"] in places)
-    batch, size = batch_of(track.site.bench), track.site.dataset.images.shape[1]
-    states: Counter[tuple[Any, ...]] = Counter()
-    steps: dict[tuple[Any, ...], int] = {}
+    needed = [(state_bytes(track, together), _step_bytes(track, together)) for together in _together(track, specs)]
+    return Memory(held_bytes() + (0 if own else _ALONGSIDE), cached, *max(needed, key=sum))
+
+
+def _together(track: Track, specs: Sequence[TrialSpec]) -> list[list[TrialSpec]]:
+    """Of a race all rates of one way at one seed."""
+    if track.site.config.sweep.search != "race":
+        return populations(track, specs)
+    heats: dict[object, list[TrialSpec]] = {}
     for spec in specs:
-        shape, program = track.shape(spec), track.program(spec)
-        # An accelerator holds what is on its lane, the host all.
-        population = spec.variant.start, shape.entry, spec.seed, track.lanes[spec.id] if own else 0
-        activations = track.walk.shapes(track.starts[spec.variant.start], size, batch)[shape.entry]
-        states[population] += program.state_bytes
-        steps[population] = max(steps.get(population, 0), program.temporary_bytes + 4 * activations.size)
-    most = max(states, key=lambda population: states[population] + steps[population])
-    return Memory(held_bytes() + (0 if own else _ALONGSIDE), cached, states[most], steps[most])
+        heats.setdefault((spec.plan, spec.variant, spec.seed), []).append(spec)
+    return list(heats.values())
+
+
+def _step_bytes(track: Track, together: Sequence[TrialSpec]) -> int:
+    """Of the step that needs most, its images or activations included."""
+    batch, size = batch_of(track.site.bench), track.site.dataset.images.shape[1]
+    most = 0
+    for spec in together:
+        entered = track.walk.shapes(track.starts[spec.variant.start], size, batch)[track.shape(spec).entry]
+        most = max(most, track.program(spec).temporary_bytes + 4 * entered.size)
+    return most
 
 
 def held_bytes() -> int:

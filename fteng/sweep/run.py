@@ -5,29 +5,21 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fteng import paths, steer
 from fteng.distributed import is_main
-from fteng.prefix import budget
 from fteng.programs import Shape
 from fteng.results import Predictions
 from fteng.sweep.cost import predicted, step_work
+from fteng.sweep.together import populations
 from fteng.sweep.track import Track, inputs_of
-from fteng.train.entry import Entry
 from fteng.train.evaluate import make_forward
 from fteng.train.population import advance, answers_of
 from fteng.train.trial import Running, batch_of, begin, end, total_steps
 from fteng.trials import TrialSpec
 
-# Of the memory that is free when trials begin, what the states of those that advance together may take.
-_SHARE_OF_STATES = 0.25
-
 
 def run_exhaustive(track: Track, pending: Sequence[TrialSpec]) -> None:
     """Every trial to its end, those of one start, entry and seed together."""
-    groups: dict[tuple[str, Entry, int], list[TrialSpec]] = {}
-    for spec in pending:
-        groups.setdefault((spec.variant.start, track.shape(spec).entry, spec.seed), []).append(spec)
-    for specs in groups.values():
-        for together in _split(track, specs):
-            _run_together(track, together)
+    for together in populations(track, pending):
+        _run_together(track, together)
 
 
 def _run_together(track: Track, specs: Sequence[TrialSpec]) -> None:
@@ -43,21 +35,6 @@ def _run_together(track: Track, specs: Sequence[TrialSpec]) -> None:
         mine = {split: answers[split][those.index(member)] for split, those in asked.items() if member in those}
         stopped = f"{steer.BY_USER} at step {member.step} of {total_steps(site.bench)}" if member.halted else ""
         close_trial(track, member, mine, fresh, stopped)
-
-
-def _split(track: Track, specs: Sequence[TrialSpec]) -> list[list[TrialSpec]]:
-    """As many together as memory holds the states of."""
-    room = _SHARE_OF_STATES * budget.available_memory()
-    parts: list[list[TrialSpec]] = [[]]
-    used = 0
-    for spec in specs:
-        needed = track.program(spec).state_bytes
-        if parts[-1] and used + needed > room:
-            parts.append([])
-            used = 0
-        parts[-1].append(spec)
-        used += needed
-    return parts
 
 
 def open_trial(track: Track, spec: TrialSpec, together: int) -> Running:

@@ -12,16 +12,17 @@ from fteng.backbones.weights import Weights
 from fteng.config import Config, TrainConfig
 from fteng.data.prepare import Dataset
 from fteng.distributed import agree, wait
+from fteng.entry import Entry
+from fteng.feed import Feed
 from fteng.mesh import Mesh
 from fteng.paths import StudyPaths
 from fteng.prefix import budget, cache
 from fteng.prefix.walk import Walk
-from fteng.programs import Programs, Shape, shape_of
+from fteng.programs import Population, Programs, Shape, population_of, shape_of
 from fteng.progress import Reporter
 from fteng.starts import Pretrained, prepare_start, read_start
-from fteng.train.entry import Entry
+from fteng.train.batches import Inputs
 from fteng.train.evaluate import Forward
-from fteng.train.feed import Feed, Inputs
 from fteng.train.step import Program
 from fteng.train.trial import Bench, Interrupted, Start, batch_of
 from fteng.trials import TrialSpec
@@ -101,10 +102,11 @@ def lay_track(
         choices = _choices(site, job, seconds_to, mine, room)
         room = budget.less(room, choices)
         filled = _filled(site, job, choices) if fill else {}
+        chosen = {choice.entry for choice in choices if choice.place}
         for choice in choices:
             found = cache.inputs_at(job, filled, choice.entry)
-            images = job.layout.slots if choice.place and job.layout.views else 0
-            inputs[name, choice.entry] = found if fill else found._replace(kept_images=images)
+            begin, images = cache.read_from(job, chosen, choice.entry)
+            inputs[name, choice.entry] = found if fill else found._replace(begin=begin, kept_images=images)
         kept += [{"start": name, **choice.record(site.backbone.stages)} for choice in choices]
     programs = Programs(site.backbone, site.dataset, recipe, walk, flops, some)
     lanes = lanes_of(specs, recipe, site.feed.mesh.lanes)
@@ -113,10 +115,10 @@ def lay_track(
 
 def lanes_of(specs: Sequence[TrialSpec], recipe: TrainConfig, lanes: int) -> dict[str, int]:
     """The lane of each trial: those that share their batches take the lanes in turn."""
-    taken: dict[tuple[str, Entry, int], int] = {}
+    taken: dict[Population, int] = {}
     found = {}
     for spec in specs:
-        population = spec.variant.start, shape_of(spec, recipe).entry, spec.seed
+        population = population_of(spec, recipe)
         found[spec.id] = taken.get(population, 0) % lanes
         taken[population] = taken.get(population, 0) + 1
     return found

@@ -5,15 +5,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from fteng.backbones.backbone import Backbone
 from fteng.data.prepare import Dataset
+from fteng.entry import Entry
+from fteng.feed import padded
 from fteng.freeze.partition import Parameters
 from fteng.mesh import ALONE, Mesh
 from fteng.results import Predictions
-from fteng.train.entry import Entry
-from fteng.train.feed import Inputs
+from fteng.train.batches import Inputs
 from fteng.train.step import head_logits
 
 Forward = Callable[[Parameters, tuple[Any, ...], Float[Array, "b *place c"]], Float[Array, "b classes"]]
@@ -31,12 +32,6 @@ def make_forward(backbone: Backbone, entry: Entry, end: int) -> Forward:
     return jax.jit(forward)
 
 
-def batches(rows: Int[np.ndarray, "n"], size: int) -> list[tuple[Int[np.ndarray, "{size}"], int]]:
-    """(rows, how many of them count): the last batch repeats its last row, so that all have one shape."""
-    padded = [rows[start : start + size] for start in range(0, len(rows), size)]
-    return [(np.pad(part, (0, size - len(part)), mode="edge"), len(part)) for part in padded]
-
-
 def predict(
     networks: Sequence[Callable[[Float[Array, "b *place c"]], Float[Array, "b classes"]]],
     inputs: Inputs,
@@ -49,9 +44,9 @@ def predict(
     """Logits of every image of `split`, in the order of the split, by each of `networks`, from one pass over its images.
     mesh: on which the networks are; on_batch: called after each."""
     rows = dataset.splits[split]
-    padded = batches(rows, batch_size)
+    parts_of_split = padded(rows, batch_size)
     parts: list[list[np.ndarray]] = [[] for _ in networks]
-    for (_, counted), x in zip(padded, inputs.plain([part for part, _ in padded]), strict=True):
+    for (_, counted), x in zip(parts_of_split, inputs.plain([part for part, _ in parts_of_split]), strict=True):
         # All are asked before the first is waited for: they may be on devices of their own.
         found = [network(x) for network in networks]
         for answers, logits in zip(parts, found, strict=True):

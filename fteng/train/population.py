@@ -17,8 +17,8 @@ from fteng.distributed import is_main
 from fteng.freeze.partition import Parameters
 from fteng.mesh import Mesh
 from fteng.results import Predictions
+from fteng.train.batches import Inputs, TrainingRows
 from fteng.train.evaluate import Forward, predict
-from fteng.train.feed import Inputs, TrainingRows
 from fteng.train.trial import Bench, Interrupted, Running, batch_of, steps_per_epoch, total_steps
 
 
@@ -37,7 +37,7 @@ def advance(
     first = min((member.step for member in members if member.goes_on), default=upto)
     if first >= upto:
         return
-    plan = TrainingRows(
+    batches = TrainingRows(
         rows,
         labels[rows],
         batch=batch_of(bench),
@@ -50,7 +50,7 @@ def advance(
     )
     key, total = bench.mesh.whole(jax.random.key(members[0].spec.seed)), total_steps(bench)
     keys = {member.spec.id: member.lane.seen(key) for member in members}
-    coming = inputs.train(plan, members[0].spec.seed)
+    coming = inputs.train(batches, members[0].spec.seed)
     for step in range(first, upto):
         live = [member for member in members if member.goes_on and member.step == step]
         began = time.perf_counter()
@@ -58,7 +58,7 @@ def advance(
         if not live:
             continue
         waited = time.perf_counter() - began
-        targets = bench.mesh.batch(labels[plan[step - first].rows])
+        targets = bench.mesh.batch(labels[batches[step - first].rows])
         for member in live:
             rates = member.lane.whole(jax.device_put(member.rates[step]))
             shared = member.lane.seen((x, targets))

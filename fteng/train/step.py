@@ -19,11 +19,11 @@ from fteng.backbones.backbone import Backbone, BatchNormMode
 from fteng.backbones.flops import StageFlops, total_flops
 from fteng.config import TrainConfig
 from fteng.data.augment import mixup
+from fteng.entry import Entry
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan
 from fteng.mesh import ALONE, Mesh
-from fteng.train.entry import Entry
 from fteng.trials import Variant
 
 Tree = Any

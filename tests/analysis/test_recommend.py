@@ -39,6 +39,16 @@ def test_the_shallowest_that_is_not_worse_is_recommended() -> None:
         assert (row.p < 0.05) == (row.high < 0)
 
 
+def test_resamples_that_lack_a_class_count_for_neither_side() -> None:
+    candidates, weights = _study([0.9, 0.895, 0.6], 300)
+    without = weights.copy()
+    without[:30, candidates[0].val[0].labels == 1] = 0
+    found, told = (recommend(candidates, "auc", 0.01, 0.95, one) for one in (without, weights[30:]))
+    assert [row.p for row in found.comparisons] == pytest.approx([row.p for row in told.comparisons])
+    assert found.comparisons[1].p > 0.05
+    assert found.comparisons[2].p == pytest.approx(1 / 371)
+
+
 def test_a_tiny_validation_set_shows_nothing_so_the_best_itself_is_recommended() -> None:
     candidates, weights = _study([0.9, 0.9, 0.9, 0.9, 0.9], 10)
     found = recommend(candidates, "auc", 0.05, 0.95, weights)

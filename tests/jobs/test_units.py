@@ -18,17 +18,17 @@ def sweep(tracks=6, rates=4, seeds=3, walk=1.0):
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7, 100, 1000])
-def test_every_trial_stands_in_one_unit_of_its_track(workers):
+def test_every_trial_stands_in_one_unit_of_its_cache(workers):
     work = sweep()
     units = make_units(work, workers)
     assert sorted(trial for unit in units for trial in unit.trials) == sorted(one.trial for one in work)
-    track = {one.trial: one.track for one in work}
-    assert all(len({track[trial] for trial in unit.trials}) == 1 for unit in units)
+    cache = {one.trial: one.cache for one in work}
+    assert all(len({cache[trial] for trial in unit.trials}) == 1 for unit in units)
     assert len({unit.name for unit in units}) == len(units)
     assert [unit.seconds for unit in units] == sorted((unit.seconds for unit in units), reverse=True)
 
 
-def test_one_worker_walks_each_track_once():
+def test_one_worker_walks_each_cache_once():
     assert len(make_units(sweep(), 1)) == 6
 
 
@@ -47,7 +47,7 @@ def test_no_part_trains_for_less_than_its_walk_takes():
     trained = {}
     for unit in units:
         trained.setdefault(unit.trials[0].partition("-")[0], []).append(sum(seconds[trial] for trial in unit.trials))
-    # The last part of a track may be the rest of it.
+    # The last part of a cache may be the rest of it.
     assert all(length >= 10 for parts in trained.values() for length in parts)
     assert len(trained["t0"]) < len(trained["t5"]) <= 12
 

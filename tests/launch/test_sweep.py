@@ -1,12 +1,7 @@
-"""python -m launch.sweep as a user types it: what it refuses, what it shows, and that a study in parts is the study."""
+"""python -m launch.sweep as a user types it: what it refuses, and what it shows."""
 
 import dataclasses
-import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,15 +15,9 @@ from fteng.locks import take
 from fteng.paths import StudyPaths
 from fteng.summary import records
 from fteng.trials import TrialWork
-from launch import control, sweep
+from launch import layout, sweep
 from launch.status import is_reported, standing
-from tests.study_runs import ROOT, TINY, run
-from tests.test_study import outcome
-
-
-def launch(*arguments, **environment):
-    command = [sys.executable, "-m", "launch.sweep", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=280)
+from tests.study_runs import ROOT, in_parts, launched
 
 
 @pytest.fixture
@@ -111,7 +100,8 @@ def test_the_status_tells_waiting_running_done_and_failed(laid_out, capsys):
     third.end("stopped")
     assert sweep.main(["retry", f"--workdir={laid_out.root}"]) == 0
     assert "1 to be tried again" in capsys.readouterr().out
-    assert standing(laid_out.root).counts == {"done": 1, "broken": 1, "waiting": 1}
+    # Stopped is not broken.
+    assert standing(laid_out.root).counts == {"done": 1, "waiting": 2}
 
 
 @pytest.mark.parametrize(
@@ -167,7 +157,7 @@ def test_other_settings_wait_for_a_launcher_and_the_same_share(laid_out):
     more = dataclasses.replace(config, sweep=SweepConfig(seeds=(7,)))
 
     def lay_out(config):
-        return sweep._laid_out(files, config, "x", lambda: False)
+        return layout.laid_out(files, config, "x", lambda: False)
 
     with lay_out(config), lay_out(config):
         before = files.config.read_text()
@@ -207,12 +197,12 @@ def test_a_config_that_changes_under_running_workers_is_refused(laid_out):
     files = JobFiles(laid_out.launch)
     before = files.config.read_text()
     flags = (f"--config={plain}", f"--workdir={laid_out.root}")
-    other = launch(*flags, "--config.train.epochs=9")
+    other = launched(*flags, "--config.train.epochs=9")
     assert other.returncode == 2
     assert "holds a study with other settings: train.epochs (6 -> 9)" in other.stderr
     slot = take(files.slot("w1"))
     assert slot is not None
-    changed = launch(*flags, "--config.sweep.search=race")
+    changed = launched(*flags, "--config.sweep.search=race")
     assert changed.returncode == 2
     assert "has changed since the jobs" in changed.stderr
     assert changed.stderr.count("\n") == 1
@@ -220,94 +210,10 @@ def test_a_config_that_changes_under_running_workers_is_refused(laid_out):
     os.close(slot)
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The same study in one process."""
-    workdir = tmp_path_factory.mktemp("whole")
-    ended = run(workdir)
-    assert ended.returncode == 0, ended.stderr
-    return workdir
-
-
-def flags(workdir):
-    return ("--config=configs/digits.py", f"--workdir={workdir}", *TINY)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("executor", ["debug", "local"])
-def test_a_study_in_parts_is_the_study_to_the_bit(executor, whole, tmp_path):
-    ended = launch(*flags(tmp_path), f"--executor={executor}", "--config.launch.workers=2")
-    assert ended.returncode == 0, ended.stderr
-    assert outcome(tmp_path) == outcome(whole)
-    assert "recommended: " in ended.stdout
-    again = launch(*flags(tmp_path), f"--executor={executor}", "--config.launch.workers=2")
-    assert again.returncode == 0, again.stderr
-    assert standing(tmp_path).left == 0
-
-
-@pytest.mark.slow
-def test_launchers_and_workers_are_killed_and_two_launchers_share(whole, tmp_path):
-    """One worker killed under a launcher, the launcher itself killed, then two at once: nothing twice, nothing lost."""
-    command = [sys.executable, "-m", "launch.sweep", *flags(tmp_path)]
-    first = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
-    files = JobFiles(StudyPaths(tmp_path).launch)
-    while not any(files.root.glob("units/*.lock")) and first.poll() is None:
-        time.sleep(0.05)
-    worker = next(files.root.glob("workers/*.json"))
-    os.kill(paths.read_json(worker)["pid"], signal.SIGKILL)
-    first.kill()
-    first.wait()
-    both = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=200)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert outcome(tmp_path) == outcome(whole)
-    for history in files.root.glob("units/*.jsonl"):
-        events = [json.loads(line)["event"] for line in history.read_text().splitlines()]
-        assert events.count("done") == 1
-
-
-@pytest.mark.slow
-def test_a_broken_trial_is_given_up_and_the_report_says_so_until_it_is_retried(whole, tmp_path):
-    shallow = next(path.name for path in whole.glob("trials/depth16-*"))
-    (tmp_path / "trials").mkdir()
-    # Where its files should go stands a file.
-    (tmp_path / "trials" / shallow / "checkpoints").mkdir(parents=True)
-    (tmp_path / "trials" / shallow / "checkpoints" / "running").write_text("in the way")
-    ended = launch(*flags(tmp_path), "--config.launch.tries=2")
-    assert ended.returncode == 0, ended.stderr
-    assert f"given up: {shallow}" in ended.stderr
-    summary = json.loads((tmp_path / "report" / "summary.json").read_text())
-    trial = next(row for row in summary["trials"] if row["id"] == shallow)
-    assert trial["status"] == "failed"
-    assert trial["note"].startswith("given up after 2 tries: ")
-    assert "given up after 2 tries" in (tmp_path / "report" / "index.html").read_text()
-    (tmp_path / "trials" / shallow / "checkpoints" / "running").unlink()
-    assert launch("retry", f"--workdir={tmp_path}").returncode == 0
-    ended = launch(*flags(tmp_path))
-    assert ended.returncode == 0, ended.stderr
-    assert outcome(tmp_path) == outcome(whole)
-
-
-@pytest.mark.slow
-def test_cancel_saves_and_the_same_command_goes_on(whole, tmp_path):
-    command = [sys.executable, "-m", "launch.sweep", *flags(tmp_path)]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    files = JobFiles(StudyPaths(tmp_path).launch)
-    while not any(files.root.glob("units/*.lock")) and process.poll() is None:
-        time.sleep(0.05)
-    # In this process: what a new one takes to begin, the study may take to end.
-    assert control.cancel(tmp_path) == 0
-    said = process.communicate(timeout=100)[1]
-    assert process.returncode == 143, said
-    ended = launch(*flags(tmp_path))
-    assert ended.returncode == 0, ended.stderr
-    assert outcome(tmp_path) == outcome(whole)
-
-
 @pytest.mark.slow
 def test_the_dry_run_shows_units_and_writes_nothing(tmp_path):
     work = tmp_path / "work"
-    ended = launch(*flags(work), "--dry_run")
+    ended = launched(*in_parts(work), "--dry_run")
     assert ended.returncode == 0, ended.stderr
     assert "2 of 2 trials left, in 2 units" in ended.stdout
     assert not work.exists()

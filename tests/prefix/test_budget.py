@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from fteng.entry import Entry
 from fteng.prefix import budget
 from fteng.prefix.budget import Prices, Room, Want, available_memory, choose, free_room, left_in_groups
-from fteng.train.entry import Entry
 
 MIB = 2**20
 # A second an image to stage 4, two to 8, three to 12.

@@ -13,12 +13,13 @@ import pytest
 from fteng.backbones.catalogue import load
 from fteng.config import BackboneConfig, Config
 from fteng.data.prepare import prepare
+from fteng.entry import Entry
 from fteng.errors import UserError
+from fteng.feed import make_feed
 from fteng.prefix import cache
 from fteng.prefix.budget import Choice
 from fteng.prefix.walk import Walk
-from fteng.train.entry import Entry
-from fteng.train.feed import TrainingRows, make_feed
+from fteng.train.batches import TrainingRows
 from fteng.train.trial import Start
 
 ENTRIES = (Entry(3), Entry(5), Entry(5, pooled=True))
@@ -86,6 +87,7 @@ def test_what_is_not_kept_starts_from_the_nearest_kept_below(site, tmp_path):
     kept = cache.fill(ground, choices("memory", Entry(3)), tmp_path, print, lambda _: None)
     above = cache.inputs_at(ground, kept, Entry(5))
     assert not above.cached
+    assert (above.begin, above.entry, above.kept_images) == (3, 5, ground.layout.slots)
     assert_same(all_of(above, ground, 1), all_of(cache.inputs_at(ground, {}, Entry(5)), ground, 1))
 
 

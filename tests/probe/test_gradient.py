@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from fteng.data.prepare import Dataset
+from fteng.feed import make_feed
 from fteng.probe.gradient import gradient_to_weight
-from fteng.train.feed import make_feed
 from tests.probe.tiny_network import images, tiny_network, tiny_weights
 
 N, CLASSES, STEP = 8, 3, 1e-2

@@ -10,9 +10,9 @@ from fteng.backbones.backbone import BatchNormMode
 from fteng.backbones.catalogue import load
 from fteng.config import BackboneConfig
 from fteng.data.prepare import Dataset
+from fteng.feed import make_feed
 from fteng.probe.features import extract, observe, output_widths
 from fteng.probe.moments import adapt, add_moments, central_moments, image_moments, moments_of_all
-from fteng.train.feed import make_feed
 from tests.probe.tiny_network import SIZE, images, tiny_network, tiny_weights
 
 NETWORK = tiny_network()

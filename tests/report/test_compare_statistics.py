@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pytest
 
-from fteng.analysis.between import Model, every_couple
+from fteng.analysis.between import Answered, every_couple
 from fteng.analysis.bootstrap import group_weights
 from fteng.analysis.compare import holm, paired
 from tests.report.compare_fixture import make_answers
@@ -14,9 +14,9 @@ NAMES = ("one", "two", "three")
 METRIC = "balanced_accuracy"
 
 
-def model(skill: float, seed: int, images: int, *, seeds: int = 2, groups: int = 120) -> Model:
+def model(skill: float, seed: int, images: int, *, seeds: int = 2, groups: int = 120) -> Answered:
     answers = [make_answers(skill, 10 * seed + each, images=images, groups=groups) for each in range(seeds)]
-    return Model(answers, f"images {images}", NAMES)
+    return Answered(answers, f"images {images}", NAMES)
 
 
 def test_the_same_images_are_compared_in_pairs():
@@ -57,7 +57,7 @@ def test_no_more_false_alarms_than_promised():
 
 
 def test_other_classes_and_missing_answers_are_not_compared():
-    models = [model(2.2, 1, 0), model(2.0, 2, 0)._replace(classes=("a", "b", "c")), Model([], "images 0", NAMES)]
+    models = [model(2.2, 1, 0), model(2.0, 2, 0)._replace(classes=("a", "b", "c")), Answered([], "images 0", NAMES)]
     rows = every_couple(models, METRIC, 200, 0.95)
     assert [row["how"] for row in rows] == ["other classes", "no score", "no score"]
     assert {row[name] for row in rows for name in ("difference", "low", "high", "p", "p_holm")} == {None}

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from fteng import report
-from fteng.report import words
+from fteng.report import findings, words
 from tests.report.page_reader import ALWAYS, SECTIONS, Page
 from tests.report.report_fixture import JUDGED, make_summary, make_unfinished
 
@@ -101,6 +101,16 @@ def test_nothing_but_the_data_yet() -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_limits_count_the_seeds_that_were_trained() -> None:
+    summary = make_summary(metrics=JUDGED)
+    for row in summary["trials"]:
+        if row["freeze_depth"] < 8 and (row["seed"] == 1 or row["learning_rate"] == 1e-3):
+            row |= {"status": "not run", "note": "a seed that the race did not need", "val": {}, "test": {}, "cost": None}
+    told = " ".join(findings.limits(summary))
+    assert "1 to 2 seeds a setting" in told
+    assert "2 learning rates tried" in told
+
+
 def test_part_of_a_study_is_called_so() -> None:
     summary = make_summary(metrics=JUDGED)
     waiting = {

@@ -34,6 +34,32 @@ def test_methods_are_of_this_study() -> None:
     assert works.count("{") == works.count("}")
 
 
+def test_what_a_race_never_began_is_not_said_to_be_done() -> None:
+    summary = make_summary(depths=(0, 4), metrics=JUDGED)
+    for row in summary["trials"]:
+        if row["freeze_depth"] == 0 or row["seed"] == 1:
+            row |= {"status": "not run", "note": "a seed that the race did not need", "val": {}, "test": {}, "cost": None}
+    text = " ".join(methods.write(summary)[0])
+    assert "the first 4 of the stages were frozen" in text
+    assert ", 1 seed)" in text
+
+
+def test_random_weights_are_not_called_pretrained() -> None:
+    summary = make_summary(metrics=JUDGED)
+    summary["weights"] = {"source": "random", "sha256": "random:0"}
+    text = methods.write(summary)[0][1]
+    assert "with random weights, not pretrained, taken as" in text
+    assert "random:0" not in text
+
+
+def test_batch_norm_is_told_whatever_the_source_is_known_from() -> None:
+    summary = make_summary(metrics=JUDGED)
+    summary["source_profile"] = {"kind": "file"}
+    assert "Batch normalisation" not in methods.write(summary)[0][1]
+    summary["weights"]["batch_norm"] = True
+    assert "Batch normalisation kept the statistics of pretraining" in methods.write(summary)[0][1]
+
+
 def test_methods_name_what_is_not_usual() -> None:
     summary = make_summary(depths=(18,), metrics=JUDGED)
     assert "In addition with all stages frozen a linear head alone was trained" in methods.write(summary)[0][1]
@@ -53,7 +79,7 @@ def test_methods_name_what_is_not_usual() -> None:
     for part in (
         "the first 4 of the stages were frozen and those behind them tuned together with a linear head; stem and block1 alone were",
         "SGD with momentum 0.9",
-        "a tenth of the rate from 50 % and 75 % of the steps on, 2 seeds)",
+        "a tenth of the rate from 50 % and 75 % of the steps on, 1 to 2 seeds)",
         "The head read the output of block9 or conv_head, and the stages behind it were dropped.",
         "all parameters or the normalisation parameters alone trained",
         "by a factor of 0.7 or 1.",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fteng.report import similarity, view, words
+from fteng.report import distances, similarity, view, words
 from fteng.similarity.assess import assess
 from fteng.similarity.grade import Measurement, grade
 from tests.similarity.test_assess import NOTHING, fit_to, moments, study
@@ -38,7 +38,6 @@ def page(of):
 def test_the_section_says_what_was_advised_and_what_it_cost():
     text = page(summary())
     for part in (
-        "from a on",
         "Advice before any tuning",
         "The folklore would say",
         "Following our advice",
@@ -51,6 +50,10 @@ def test_the_section_says_what_was_advised_and_what_it_cost():
     assert text.count("<svg") >= 4
 
 
+def test_whether_the_data_differ_is_said_with_the_distances():
+    assert "differ noticeably from the source from a on" in " ".join(distances.sentences(summary()))
+
+
 def test_before_any_trial_it_says_that_it_is_not_graded():
     text = page(summary(measured=False))
     assert "Not graded yet" in text
@@ -59,9 +62,9 @@ def test_before_any_trial_it_says_that_it_is_not_graded():
 
 @pytest.mark.parametrize("changed", [{"n": 24}, {"n": 20, "classes": 10}])
 def test_undefined_numbers_are_words(changed):
-    text = page(summary(source=NOTHING, **changed))
-    assert "undefined" in text
-    assert "not tested" in text
+    of = summary(source=NOTHING, **changed)
+    assert "undefined" in page(of)
+    assert "not tested" in " ".join(distances.sentences(of))
 
 
 def test_regrets_are_sorted_and_taus_too():
@@ -74,13 +77,14 @@ def test_regrets_are_sorted_and_taus_too():
 
 def test_every_figure_has_its_numbers():
     of = view.clean(summary())
-    titles, rows = similarity.distance_rows(of)
-    assert [stage for stage, _ in rows] == of["stages"]
-    assert all(len(cells) == len(titles) >= 3 for _, cells in rows)
-    assert "[chance " in rows[0][1][0]
+    shown = distances.table(of)
+    assert [row[0] for row in shown.rows] == of["stages"]
+    assert all(len(row) == len(shown.heads) >= 4 for row in shown.rows)
+    assert "[chance " in shown.rows[0][1]
+    assert len(distances.draw(of)) == len(shown.heads) - 1
     predicted = similarity.score_rows(of)
     assert {1, 2} <= {depth for _, depth, _, _ in predicted} <= {0, 1, 2, 3}
     assert all(measured == f"{0.5 + 0.1 * depth:.3f}" for _, depth, _, measured in predicted)
     points = sum(len(curve["points"]) for curve in of["similarity"]["learning"]["curves"])
     assert len(similarity.learning_rows(of)) == points > 0
-    assert page(of).count("The numbers of") == 3
+    assert page(of).count("The numbers of") == 2

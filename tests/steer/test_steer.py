@@ -44,6 +44,34 @@ def test_an_added_trial_is_the_one_that_the_config_would_have_asked_for(study, c
     assert len(steer.read(study).added) == 1
 
 
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--seed=-1", "--seed: got -1, allowed: at least 0"),
+        ("--learning_rate=nan", "--learning_rate: got nan, allowed: "),
+        ("--learning_rate=inf", "--learning_rate: got inf, allowed: "),
+        ("--learning_rate=0", "--learning_rate: got 0.0, allowed: above 0"),
+        ("--layer_decay=2", "--layer_decay: got 2.0, allowed: "),
+    ],
+)
+@pytest.mark.parametrize("what", ["add", "clone"])
+def test_what_the_config_would_not_take_is_one_line_and_nothing_is_asked_for(what, flag, said, study, capsys):
+    assert ask(study, what, "depth16", flag) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1
+    assert steer.read(study).added == ()
+    assert not list(study.trials.glob(".clone-*"))
+
+
+def test_a_file_that_asks_for_such_a_trial_is_one_line(study):
+    (like, *_) = ids(study)
+    with steer.changing(study) as asked:
+        asked[0] = asked[0]._replace(added=({"like": like, "seed": -1},))
+    with pytest.raises(UserError, match=r"--seed: got -1"):
+        _specs(study)
+
+
 def test_a_clone_has_its_parents_weights_and_name(study, capsys):
     assert ask(study, "clone", "depth16", "--learning_rate=1e-4") == 0
     name = capsys.readouterr().out.split()[0]

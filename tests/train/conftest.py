@@ -11,15 +11,15 @@ from fteng.backbones.catalogue import load
 from fteng.backbones.flops import stage_flops
 from fteng.config import BackboneConfig, Config
 from fteng.data.prepare import prepare
+from fteng.entry import Entry, entry_of
+from fteng.feed import make_feed
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan, prefix_plan
 from fteng.prefix import cache
 from fteng.prefix.walk import Walk
 from fteng.train.compilations import count_compilations
-from fteng.train.entry import Entry, entry_of
 from fteng.train.evaluate import make_forward
-from fteng.train.feed import make_feed
 from fteng.train.population import advance, answers_of
 from fteng.train.step import batch_norm_modes, compile_step, initial_state, lower_step
 from fteng.train.trial import Bench, Expected, Start, begin, class_shares, end, total_steps

@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fteng.train.feed import epoch_order
+from fteng.train.batches import epoch_order
 from fteng.train.step import balanced_loss
 
 SHARES = np.array([0.9, 0.1])

@@ -6,10 +6,11 @@ import threading
 import numpy as np
 import pytest
 
+from fteng import feed
+from fteng.feed import make_feed
 from fteng.paths import TrialPaths, read_json
 from fteng.results import read_predictions
-from fteng.train import feed
-from fteng.train.feed import Picked, TrainingRows, epoch_order, make_feed
+from fteng.train.batches import Picked, TrainingRows, epoch_order
 from fteng.train.trial import Interrupted
 
 RNG = np.random.default_rng(0)

@@ -9,10 +9,10 @@ import pytest
 
 from fteng.backbones.backbone import BatchNormMode
 from fteng.config import TrainConfig
+from fteng.entry import Entry
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import prefix_plan
-from fteng.train.entry import Entry
 from fteng.train.step import initial_state, make_step, whole
 
 KEEP, BATCH = BatchNormMode.KEEP, BatchNormMode.BATCH
