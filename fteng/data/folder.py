@@ -27,7 +27,9 @@ def read_folder(config: DataConfig) -> RecordSet:
         raise UserError(f"data.path: {root} must have a sub-folder for each of two or more classes, got {names}")
     records: list[Record] = []
     left_out = [
-        LeftOut(printable(entry.name), "lies beside the class folders") for entry in sorted(root.iterdir()) if entry.is_file()
+        LeftOut(printable(entry.name), "lies beside the class folders", is_image=entry.suffix.lower() in IMAGE_SUFFIXES)
+        for entry in sorted(root.iterdir())
+        if entry.is_file()
     ]
     litter = [item.id for item in left_out if is_litter(item.id)]
     left_out = [item for item in left_out if not is_litter(item.id)]
@@ -38,15 +40,17 @@ def read_folder(config: DataConfig) -> RecordSet:
         for inner, is_link in _walk(folder):
             name, suffix = f"{folder.name}/{inner}", os.path.splitext(inner)[1]  # noqa: PTH122 - strings: there may be millions
             if not is_utf8(name):
-                left_out.append(LeftOut(printable(name), "its name is not UTF-8; rename it"))
+                is_image = suffix.lower() in IMAGE_SUFFIXES
+                left_out.append(LeftOut(printable(name), "its name is not UTF-8; rename it", is_image=is_image))
             elif any(is_litter(part) for part in inner.split("/")):
                 litter.append(name)
             elif is_link:
-                left_out.append(LeftOut(name, "a link to a folder is not followed; put the folder itself there"))
+                told = "a link to a folder is not followed; put the folder itself there"
+                left_out.append(LeftOut(name, told, is_image=False))
             elif suffix.lower() in IMAGE_SUFFIXES:
                 records.append(Record(name, folder.name, name, root / name))
             else:
-                left_out.append(LeftOut(name, f"not an image by its name ({suffix or 'no suffix'})"))
+                left_out.append(LeftOut(name, f"not an image by its name ({suffix or 'no suffix'})", is_image=False))
         if len(records) == before:
             raise UserError(f"data.path: class folder {str(folder)!r} has no image; fill it, or take it away")
     notes = (Note("hidden and system files", "skipped", tuple(litter)),) if litter else ()

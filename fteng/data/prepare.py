@@ -82,7 +82,10 @@ def prepare(
     near = config.duplicates == "near"
     pixels = prepare_pixels(cache_root(config) / "prepared", records, settings, near=near, progress=progress)
     records = [record for record in records if record.id not in pixels.unreadable]
-    left_out = [*record_set.left_out, *(LeftOut(id_, reason) for id_, reason in pixels.unreadable.items())]
+    left_out = [
+        *record_set.left_out,
+        *(LeftOut(id_, reason, reason.partition(":")[0]) for id_, reason in pixels.unreadable.items()),
+    ]
     return _assemble(config, record_set._replace(records=tuple(records), left_out=tuple(left_out)), pixels)
 
 

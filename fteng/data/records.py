@@ -32,18 +32,23 @@ class Record(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """An image, or a file that is none, that the study does not use, and why."""
+    """An image, or a file that is none, that the study does not use, and why. kind: the reason without what differs from image to
+    image, where it does, so that reasons can be counted."""
 
     id: str
     reason: str
+    kind: str = ""
+    is_image: bool = True
 
 
 class Note(NamedTuple):
-    """Something about the data that a reader of the study should know: what was found, what was done, and where."""
+    """Something about the data that a reader of the study should know: what was found, what was done, and where. excluded: (why,
+    how many images) where it stands for images that a policy of the config leaves out, which are counted and not named."""
 
     found: str
     done: str
     ids: tuple[str, ...]
+    excluded: tuple[str, int] | None = None
 
 
 class RecordSet(NamedTuple):

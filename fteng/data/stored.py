@@ -50,7 +50,8 @@ def read_stored(config: DataConfig) -> RecordSet:
         given = _GIVEN.get(split)
         if given is None:
             n = builder.info.splits[split].num_examples
-            notes.append(Note(f"split {split!r} of {n} images", "left out: it is none of train, validation, test", ()))
+            done = "left out: it is none of train, validation, test"
+            notes.append(Note(f"split {split!r} of {n} images", done, (), (f"split {split!r}", n)))
             continue
         for record in _rows(builder, split, images[0], label, config):
             if record.label:

@@ -1,6 +1,5 @@
 """From the images that were found to those that were tested on, n at each step, as a drawing."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -33,21 +32,14 @@ def draw(summary: Summary) -> list[Markup]:
 
 
 def reasons(summary: Summary) -> list[tuple[str, int]]:
-    """Why images were left out, most frequent first; what follows a colon or stands in brackets differs from image to image."""
-    found = Counter(_kind(row["reason"]) for row in view.images_left_out(summary["dataset"]))
+    """Why images were left out, most frequent first."""
+    found = Counter(row.get("kind") or row["reason"] for row in view.images_left_out(summary["dataset"]))
     for reason, images in view.excluded(summary["dataset"]):
-        found[_kind(reason)] += images
+        # The key of the config in brackets is for the section on data.
+        found[reason.partition(" (")[0]] += images
     rows = found.most_common()
     rest = sum(count for _, count in rows[_NAMED:])
     return rows[:_NAMED] + ([("other reasons", rest)] if rest else [])
-
-
-def _kind(reason: str) -> str:
-    """The reason without what differs from image to image."""
-    merged = re.sub(r"^lesion .+ is .+ in different images$", "of lesions with different labels", reason)
-    merged = re.sub(r"^its rows in .+ disagree on .+", "with table rows that disagree", merged)
-    merged = re.sub(r"^tables disagree on .+", "with tables that disagree", merged)
-    return merged.partition(":")[0].partition(" (")[0]
 
 
 def sentence(summary: Summary) -> str:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fteng.data.folder import IMAGE_SUFFIXES
 from fteng.report import words
 from fteng.trials import Variant
 
@@ -14,11 +13,6 @@ Summary = Mapping[str, Any]
 # What no page and no XML may hold: control characters and halves of surrogate pairs, as odd file names have them.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _SHOWN = 200
-# Why a file is left out that nobody takes for an image, and why one is whose name alone says whether it is one.
-_NO_IMAGES = ("not an image by its name", "a link to a folder")
-_BY_NAME = ("lies beside the class folders", "its name is not UTF-8")
-# What a policy of the config leaves out is counted by the source, not named: in notes of these words.
-_COUNTED = re.compile(r"(?P<n>\d+) images: (?P<why>.+)|(?P<split>split .+) of (?P<m>\d+) images")
 # The audit's row that a sentence of the section on data rests on.
 _WHOLE_GROUPS = "no group stands on both sides of a split"
 
@@ -193,22 +187,13 @@ def left_out(summary: Summary) -> dict[str, Any]:
 
 def images_left_out(dataset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The rows of `left_out` that are images: a README beside them is none."""
-    return [row for row in dataset["left_out"] if not _is_no_image(row)]
-
-
-def _is_no_image(row: Mapping[str, Any]) -> bool:
-    suffix = "." + row["id"].rpartition("/")[2].rpartition(".")[2].lower()
-    return row["reason"].startswith(_NO_IMAGES) or (row["reason"].startswith(_BY_NAME) and suffix not in IMAGE_SUFFIXES)
+    return [row for row in dataset["left_out"] if row.get("is_image", True)]
 
 
 def excluded(dataset: Mapping[str, Any]) -> list[tuple[str, int]]:
     """(reason, images) of what a policy left out before anything was drawn, as far as the notes of the record count it."""
-    found = []
-    for note in dataset.get("notes") or []:
-        said = _COUNTED.fullmatch(note["found"]) if note["done"].startswith("left out") else None
-        if said:
-            found.append((said["why"] or said["split"], int(said["n"] or said["m"])))
-    return found
+    counted = [note["excluded"] for note in dataset.get("notes") or [] if note.get("excluded")]
+    return [(why, images) for why, images in counted]
 
 
 def notes(summary: Summary) -> list[dict[str, Any]]:

@@ -38,11 +38,12 @@ def test_ids_labels_and_what_is_left_out(tmp_path: Path):
         ("ok/ein bild ü.jpg", "ok", "ok/ein bild ü.jpg"),
         ("ok/deep/er/2.PNG", "ok", "ok/deep/er/2.PNG"),
     ]
-    assert dict(source.left_out) == {
+    assert {item.id: item.reason for item in source.left_out} == {
         "loose.png": "lies beside the class folders",
         "bad/loop": "a link to a folder is not followed; put the folder itself there",
         "bad/notes.txt": "not an image by its name (.txt)",
     }
+    assert {item.id for item in source.left_out if item.is_image} == {"loose.png"}
     (note,) = source.notes
     assert note.found == "hidden and system files"
     expected = {".DS_Store", "ok/.hidden.jpg", "ok/Thumbs.db", "ok/.cache/4.jpg", "ok/__MACOSX/._5.jpg"}

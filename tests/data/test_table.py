@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fteng.config import DataConfig
-from fteng.data.records import Record
+from fteng.data.records import LeftOut, Record
 from fteng.data.splits import split
 from fteng.data.table import read_rows
 from fteng.data.tables import read_table
@@ -28,7 +28,7 @@ def test_columns_become_records(tmp_path: Path):
     first, second = source.records
     assert first == Record("img/a 1.png", "cat", "p1", tmp_path / "img" / "a 1.png", {"age": "7"}, "train")
     assert (second.id, second.label, second.group, second.split) == ("img/b.png", "dog", "img/b.png", "val")
-    assert source.left_out == (("c.png", "no class in column 'label'"),)
+    assert source.left_out == (LeftOut("c.png", "no class in column 'label'"),)
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])

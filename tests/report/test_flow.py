@@ -8,6 +8,7 @@ import pytest
 from fteng import report
 from fteng.config import DataConfig
 from fteng.data.isic.archive import read_isic
+from fteng.data.records import LeftOut, Note
 from fteng.report import flow, methods, view
 from tests.data.isic_folder import make as make_isic
 from tests.report.page_reader import Page
@@ -17,7 +18,9 @@ from tests.report.report_fixture import make_unfinished
 @pytest.mark.parametrize("rows", [0, 1, 7])
 def test_flow_of_data_has_n_at_each_step(rows: int) -> None:
     summary = make_unfinished()
-    summary["dataset"]["left_out"] = [{"id": f"{index}", "reason": f"reason {index}: detail {index}"} for index in range(rows)]
+    summary["dataset"]["left_out"] = [
+        LeftOut(f"{index}", f"reason {index}: detail {index}", f"reason {index}")._asdict() for index in range(rows)
+    ]
     for drawn in flow.draw(summary):
         shown = Page(str(drawn)).text
         assert f"{1799 + rows:,} images found" in shown
@@ -32,16 +35,16 @@ def test_flow_counts_images_alone_and_what_a_policy_left_out() -> None:
     summary = make_unfinished()
     dataset = summary["dataset"]
     dataset["left_out"] = [
-        {"id": "README.md", "reason": "lies beside the class folders"},
-        {"id": "lost.jpg", "reason": "lies beside the class folders"},
-        {"id": "local/notes.txt", "reason": "not an image by its name (.txt)"},
-        {"id": "local/link", "reason": "a link to a folder is not followed; put the folder itself there"},
-        *({"id": f"ISIC_{n}", "reason": f"lesion IL_{n // 2} is benign and malignant in different images"} for n in range(4)),
+        LeftOut("README.md", "lies beside the class folders", is_image=False)._asdict(),
+        LeftOut("lost.jpg", "lies beside the class folders")._asdict(),
+        LeftOut("local/notes.txt", "not an image by its name (.txt)", is_image=False)._asdict(),
+        LeftOut("local/link", "a link to a folder is not followed", is_image=False)._asdict(),
+        *(LeftOut(f"ISIC_{n}", f"lesion IL_{n // 2}", "of lesions with different labels")._asdict() for n in range(4)),
     ]
     dataset["notes"] = [
-        {"found": "7 images: no diagnosis (data.isic_unlabelled)", "done": "left out", "ids": []},
-        {"found": "split 'extra' of 30 images", "done": "left out: it is none of train, validation, test", "ids": []},
-        {"found": "9 images: of whom nobody is left out", "done": "kept", "ids": []},
+        Note("7 images: no diagnosis", "left out", (), ("no diagnosis (data.isic_unlabelled)", 7))._asdict(),
+        Note("split 'extra' of 30 images", "left out", (), ("split 'extra'", 30))._asdict(),
+        Note("9 images: of whom nobody is left out", "kept", ())._asdict(),
     ]
     for drawn in flow.draw(summary):
         shown = Page(str(drawn)).text
@@ -61,11 +64,13 @@ def test_flow_reads_the_notes_of_a_source(tmp_path: Path) -> None:
     assert ("no diagnosis (data.isic_unlabelled)", 1) in view.excluded(dataset)
     assert sum(images for _, images in view.excluded(dataset)) == 6
     assert {row["id"] for row in view.images_left_out(dataset)} >= {*traps.contradicting_lesion}
+    kinds = {row["kind"] for row in dataset["left_out"]}
+    assert kinds == {"", "with table rows that disagree", "of lesions with different labels"}
 
 
 def test_flow_cuts_what_would_run_out_of_its_box() -> None:
     summary = make_unfinished()
-    summary["dataset"]["left_out"] = [{"id": "a", "reason": "<b>" + "W" * 400}]
+    summary["dataset"]["left_out"] = [LeftOut("a", "<b>" + "W" * 400)._asdict()]
     for drawn in flow.draw(summary):
         assert "&lt;b&gt;" in drawn
         assert max(len(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", drawn)) < 80

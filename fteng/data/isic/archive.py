@@ -68,7 +68,7 @@ def read_isic(config: DataConfig) -> RecordSet:
     records = [record._replace(group=groups[f"image:{record.id}"]) for record in records]
     notes = (
         *joined.notes,
-        *(Note(f"{n} images: {reason}", "left out", ()) for reason, n in policy.most_common() if n),
+        *(Note(f"{n} images: {reason}", "left out", (), (reason, n)) for reason, n in policy.most_common() if n),
         Note("hidden, system and unfinished files", "skipped", tuple(litter)),
         Note("more than one file for one id", "the first by name is used", tuple(doubled)),
         *_notes_on_groups(records),
@@ -143,7 +143,7 @@ def _without_contradictions(records: list[Record]) -> tuple[list[Record], list[L
     wrong = {lesion: " and ".join(sorted(found)) for lesion, found in labels.items() if len(found) > 1}
     kept = [record for record in records if record.extra.get("lesion") not in wrong]
     left_out = [
-        LeftOut(record.id, f"lesion {lesion} is {wrong[lesion]} in different images")
+        LeftOut(record.id, f"lesion {lesion} is {wrong[lesion]} in different images", "of lesions with different labels")
         for record in records
         if (lesion := record.extra.get("lesion", "")) in wrong
     ]

@@ -34,7 +34,7 @@ def join_tables(files: Sequence[Path]) -> Joined:
     rows: dict[str, dict[str, str]] = {}
     links: list[tuple[str, ...]] = []
     notes: list[Note] = []
-    wrong: dict[str, str] = {}
+    wrong: dict[str, LeftOut] = {}
     differing: dict[str, list[str]] = defaultdict(list)
     for file in files:
         table = _headed(file)
@@ -48,19 +48,20 @@ def join_tables(files: Sequence[Path]) -> Joined:
                 if _same(known.setdefault(column, cell), cell):
                     continue
                 if column in LABELS:
-                    wrong.setdefault(id_, f"tables disagree on {column}: {known[column]} and {cell}")
+                    told = f"tables disagree on {column}: {known[column]} and {cell}"
+                    wrong.setdefault(id_, LeftOut(id_, told, "with tables that disagree"))
                 elif column not in _OWNERS:
                     differing[column].append(id_)
     for column, ids in sorted(differing.items()):
         notes.append(Note(f"images of which tables fill {column} differently", "the first table counts", tuple(ids)))
-    left_out = [LeftOut(id_, reason) for id_, reason in sorted(wrong.items())]
+    left_out = [wrong[id_] for id_ in sorted(wrong)]
     return Joined({id_: row for id_, row in rows.items() if id_ not in wrong}, links, left_out, notes)
 
 
 def _by_id(
-    file: Path, table: Table, links: list[tuple[str, ...]], notes: list[Note], wrong: dict[str, str]
+    file: Path, table: Table, links: list[tuple[str, ...]], notes: list[Note], wrong: dict[str, LeftOut]
 ) -> dict[str, dict[str, str]]:
-    """The rows of one table; who belongs together goes to links, what is odd to notes and wrong (id -> reason)."""
+    """The rows of one table; who belongs together goes to links, what is odd to notes and wrong, by id."""
     key = next((name for name in IDS if name in table.columns), None)
     if key is None:
         raise UserError(
@@ -78,7 +79,8 @@ def _by_id(
         cells = {column: cell for column, cell in row.items() if cell and column != key}
         if own.setdefault(id_, cells) != cells:
             columns = sorted(name for name in {*cells, *own[id_]} if cells.get(name) != own[id_].get(name))
-            wrong.setdefault(id_, f"its rows in {file.name} disagree on {', '.join(columns)}")
+            told = f"its rows in {file.name} disagree on {', '.join(columns)}"
+            wrong.setdefault(id_, LeftOut(id_, told, "with table rows that disagree"))
     if seen[""]:
         notes.append(Note(f"{seen['']} row(s) of {file.name} without an image id", "skipped", ()))
         del own[""]
