@@ -11,9 +11,19 @@ from dataclasses import dataclass
 from typing import Any
 
 
-def _key(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None) -> Any:
-    """A config field: its default, one line of help, and what it may be."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
+def _key(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+    decides: bool = True,
+) -> Any:
+    """A config field: its default, one line of help, and what it may be. decides: on numbers, not only on where and how they are
+    computed or called."""
+    about = {"help": help, "choices": choices, "low": low, "high": high, "decides": decides}
+    return dataclasses.field(default=default, metadata=about)
 
 
 @dataclass(slots=True)
@@ -51,7 +61,7 @@ class DataConfig:
         "folder: of class sub-folders; table: a CSV or Parquet file; isic: what `isic image download` wrote;"
         " idx: folder of the four .gz files; tfds: its data_dir",
     )
-    name: str = _key("", "name shown in the report (default: the folder's name); tfds: the data set")
+    name: str = _key("", "name shown in the report (default: the folder's name); tfds: the data set", decides=False)
     path_column: str = _key("path", "table: column of image files, seen from the table's folder")
     label_column: str = _key("label", "table, tfds: column of the class; isic: any other column in place of benign / malignant")
     group_column: str = _key("group", "table, tfds: column of what a split never cuts, such as the patient (need not exist)")
@@ -87,7 +97,7 @@ class DataConfig:
     split_seed: int = _key(0, "seed of the train / val / test split", low=0)
     folds: int = _key(0, "cross-validation: the test set is one of so many folds, not test_fraction (0: none)", low=0, high=100)
     fold: int = _key(0, "which of the folds is the test set, from 0", low=0, high=99)
-    cache_dir: str = _key("", "where prepared images are kept (default: $FTENG_CACHE, else ~/.cache/fteng)")
+    cache_dir: str = _key("", "where prepared images are kept (default: $FTENG_CACHE, else ~/.cache/fteng)", decides=False)
 
 
 @dataclass(slots=True)
@@ -179,21 +189,23 @@ class TrainConfig:
     )
     head_init: str = _key("probe", "the head starts from the probe's solution or from zero", choices=("probe", "zero"))
     bn_momentum: float = _key(0.9, "share of the old statistics kept at each step where they follow the batch", low=0, high=0.9999)
-    checkpoint_every: int = _key(50, "steps between checkpoints", low=1)
+    checkpoint_every: int = _key(50, "steps between checkpoints", low=1, decides=False)
     devices: int = _key(
         1,
         "devices of each process over which a trial's batches are split, which changes rounding alone (0: all)",
         low=0,
         high=100_000,
+        decides=False,
     )
     lanes: int = _key(
         1,
         "trials that share their batches train side by side, each on `devices` devices of its own (devices=0: an equal share)",
         low=1,
         high=100_000,
+        decides=False,
     )
     shard_frozen: bool = _key(
-        False, "several devices: frozen parameters are split over them too, for networks that one device cannot hold"
+        False, "several devices: frozen parameters are split over them too, for networks that one device cannot hold", decides=False
     )
 
 
@@ -297,3 +309,8 @@ def to_dict(config: Config) -> dict[str, Any]:
         return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     return plain(dataclasses.asdict(config))
+
+
+def undecided() -> frozenset[str]:
+    """Keys that decide on no number."""
+    return frozenset(key.name for key in every_key() if not key.field.metadata["decides"])

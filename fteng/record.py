@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from fteng import locks, paths
-from fteng.config import Config, to_dict
+from fteng.config import Config, to_dict, undecided
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
 
 _PACKAGES = ("fteng", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 # What may change between runs of one study: more depths, rates or seeds, another way to judge, other places and paces.
-_FREE = (
-    *("experiment", "sweep.", "judge.", "launch.", "data.cache_dir", "data.name"),
-    *("train.checkpoint_every", "train.devices", "train.lanes", "train.shard_frozen"),
-)
+_FREE = ("experiment", "sweep.", "judge.", "launch.", *sorted(undecided()))
 
 
 def write_study(study: StudyPaths, config: Config, described: dict[str, Any], command: str) -> None:

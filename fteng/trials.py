@@ -5,12 +5,9 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from fteng import paths
-from fteng.config import Config, to_dict
+from fteng.config import Config, to_dict, undecided
 from fteng.errors import UserError
 from fteng.freeze.plan import FreezePlan, expand, last_stage, parse_freeze_depth, prefix_plan, stage_set_plan
-
-# Keys of the training recipe that change what is written on disk, or where it is computed, but not what is learned.
-_NOT_IN_IDENTITY = ("checkpoint_every", "devices", "lanes", "shard_frozen")
 
 
 class Variant(NamedTuple):
@@ -110,7 +107,7 @@ class TrialWork(NamedTuple):
 
 def study_context(config: Config, *, weights_digest: str, data_digest: str, preprocess: Mapping[str, Any]) -> dict[str, Any]:
     """What every trial of a study has in common: network, weights and how those want their images, data and recipe."""
-    recipe = {name: value for name, value in to_dict(config)["train"].items() if name not in _NOT_IN_IDENTITY}
+    recipe = {name: value for name, value in to_dict(config)["train"].items() if f"train.{name}" not in undecided()}
     return {
         "backbone": config.backbone.name,
         "weights": weights_digest,
