@@ -27,12 +27,12 @@ def sentences(summary: Summary) -> list[str]:
     if profile["first_noticeable"] is not None:
         told.append(
             f"The data differ noticeably from the source from {profile['first_noticeable']} on (at most"
-            f" {100 * profile['level']:g} % false alarms over all stages). {profile['about']}"
+            f" {100 * profile['level']:g} % false alarms over all stages; the source's own sampling error is taken for none)."
         )
     elif profile["reason"]:
         told.append(f"Whether the data differ from the source was not tested: {profile['reason']}.")
     else:
-        told.append(f"No stage shows a difference from the source beyond chance. {profile['about']}")
+        told.append("No stage shows a difference from the source beyond chance; the source's own sampling error is taken for none.")
     if splits["first_noticeable"] is not None:
         told.append(
             f"The test images differ from the training images from {splits['first_noticeable']} on: scores on them speak of images"
