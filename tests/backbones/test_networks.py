@@ -40,7 +40,7 @@ PUBLISHED = {
     "convnext_tiny": Published((), 28_589_128, 4.456, slow=("convnext_tiny_timm", "convnext_tiny_torchvision")),
     "vit_base_patch16": Published((), 86_567_656, 17.564, 768, slow=("vit_base_patch16_timm", "vit_base_patch16_torchvision")),
     "vit_small_patch14_dinov2": Published(
-        ("vit_small_patch14_dinov2_authors",), 22_056_192, 46.76, slow=("vit_small_patch14_dinov2_timm",)
+        (), 22_056_192, 46.76, slow=("vit_small_patch14_dinov2_authors", "vit_small_patch14_dinov2_timm")
     ),
     "vit_small_patch16": Published(("vit_small_patch16_timm",), 22_050_664, 4.6, 384, slow=("vit_small_patch16_timm_160",)),
     # Its golden files, of parts, are in test_vgg.py.

@@ -63,11 +63,21 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("place", ["memory", "disk", pytest.param("device", marks=pytest.mark.slow)])
+RECIPES = {
+    "plain": ({}, 1),
+    "two views": ({"augment": ("shift", "colour"), "views": 2}, 2),
+    "half": ({"activations": "float16"}, 1),
+}
+QUICK = {("plain", "memory"), ("two views", "disk"), ("half", "memory")}
+
+
 @pytest.mark.parametrize(
-    ("recipe", "views"),
-    [({}, 1), ({"augment": ("shift", "colour"), "views": 2}, 2), ({"activations": "float16"}, 1)],
-    ids=["plain", "two views", "half precision"],
+    ("place", "recipe", "views"),
+    [
+        pytest.param(place, *RECIPES[name], id=f"{name}-{place}", marks=[] if (name, place) in QUICK else pytest.mark.slow)
+        for name in RECIPES
+        for place in ("memory", "disk", "device")
+    ],
 )
 def test_cached_is_recomputed_bit_for_bit(site, tmp_path, place, recipe, views):
     ground = make_ground(site, **recipe)

@@ -41,6 +41,7 @@ def interrupted(lab, spec, program, where: TrialPaths, stop: int, total: int):
     return read_json(where.running / str(stop) / "position" / "metadata")
 
 
+@pytest.mark.slow
 def test_the_end_is_the_same_from_every_checkpoint(lab, deep_plan, deep_program, tmp_path):
     spec = lab.spec(deep_plan)
     whole = TrialPaths(tmp_path / "whole")
