@@ -10,7 +10,6 @@ from fteng.study import lay_feed, make_site
 from fteng.sweep.cost import predicted
 from fteng.sweep.memory import predicted_memory
 from fteng.sweep.track import blank_starts, compile_at_once, lay_track
-from fteng.train.trial import steps_per_epoch
 
 
 def bill(ground: Ground, study: StudyPaths, reporter: Reporter) -> str:
@@ -28,15 +27,15 @@ def bill(ground: Ground, study: StudyPaths, reporter: Reporter) -> str:
     compile_at_once(track, ground.specs)
     memory = predicted_memory(track, ground.specs, kept)
     reporter.close()
-    recipe, train = ground.config.train, len(ground.dataset.splits["train"])
+    recipe, length = ground.config.train, site.bench.length
     sharing = Counter(population_of(spec, recipe) for spec in ground.specs)
-    images = steps_per_epoch(train, recipe.batch_size) * min(recipe.batch_size, train) * recipe.epochs
+    images = length.steps * length.batch
     lines = [f"{'plan':<44} {'trials':>6} {'GFLOP/image':>12} {'MiB':>8} {'s/trial':>9} {'s in all':>9}"]
     sums = [0.0, 0.0]
     for plan, variant in dict.fromkeys((spec.plan, spec.variant) for spec in ground.specs):
         mine = [spec for spec in ground.specs if (spec.plan, spec.variant) == (plan, variant)]
         program = track.program(mine[0])
-        each = (program.flops + program.prefix_flops) / min(recipe.batch_size, train)
+        each = (program.flops + program.prefix_flops) / length.batch
         seconds = predicted(track, mine[0], sharing[population_of(mine[0], recipe)]).steps
         mebibytes = (program.state_bytes + program.temporary_bytes) / 2**20
         sums = [sums[0] + len(mine) * images * each, sums[1] + len(mine) * seconds]

@@ -140,7 +140,7 @@ class SweepConfig:
     cache_disk_gib: float = _key(
         0.0, "disk for what of them does not fit in memory (negative: a quarter of what is free)", high=1e6
     )
-    learning_rates: tuple[float, ...] = _key((1e-3,), "peak learning rates; the best on validation counts", low=0, high=1e3)
+    learning_rates: tuple[float, ...] = _key((1e-3,), "peak learning rates; the best by validation stands for its depth", low=0)
     seeds: tuple[int, ...] = _key((0,), "seeds of batch order, augmentation and head", low=0, high=2**31 - 1)
 
 

@@ -1,6 +1,7 @@
 """The one place where a config is judged: a flag before it is taken, and all keys of a config that came from a file or a record."""
 
 import difflib
+import math
 import typing
 from typing import Any
 
@@ -91,9 +92,9 @@ def _scalar(key: Key, annotation: type, value: Any) -> Any:
         raise UserError(f"{key.name}: got {value!r}, allowed: {', '.join(choice or '(empty)' for choice in meta['choices'])}{hint}")
     if isinstance(value, (int, float)):
         low, high = meta["low"], meta["high"]
-        if value != value or (low is not None and value < low) or (high is not None and value > high):
+        if not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
             bounds = [f"{word} {bound}" for word, bound in (("at least", low), ("at most", high)) if bound is not None]
-            raise UserError(f"{key.name}: got {value}, allowed: {' and '.join(bounds) or 'a number'}")
+            raise UserError(f"{key.name}: got {value}, allowed: {' and '.join(bounds) or 'a number'}, and finite")
     return value
 
 

@@ -30,11 +30,11 @@ from fteng.prefix import budget, cache
 from fteng.prefix.walk import Walk
 from fteng.probe.features import extract
 from fteng.probe.probe import Probe, fit_probe
-from fteng.train.batches import Inputs, TrainingRows
+from fteng.train.batches import Inputs, TrainingRows, length_of
 from fteng.train.evaluate import make_forward, predict
 from fteng.train.rates import rate_factors, stage_factors
 from fteng.train.step import Frozen, TrainState, batch_norm_modes, initial_state, make_step, whole
-from fteng.train.trial import Start, class_shares, steps_per_epoch
+from fteng.train.trial import Start, class_shares
 from fteng.trials import Variant
 
 Tree = Any
@@ -117,9 +117,8 @@ class Trial:
         self._fresh = partial(initial_state, parameters, weights.stats[:end], mask, modes, recipe)
         self.plan, self.recipe, self.entry = plan, recipe, entry_of(plan, variant, recipe)
         self.frozen: Frozen = self._fresh()[1]
-        self.steps = recipe.epochs * steps_per_epoch(len(rows), recipe.batch_size)
+        self._batch, _, self.steps = length_of(recipe, len(rows))
         self._dataset, self._labels, self._seed = dataset, dataset.labels.astype(np.int32), seed
-        self._batch = min(recipe.batch_size, len(rows))
         rates = np.float32(learning_rate) * rate_factors(recipe, self.steps)[:, None] * stage_factors(plan, variant, self.steps)
         self._arguments = jnp.asarray(rates), jax.random.key(seed)
         self._run = _jitted(make_step(backbone, plan, mask, modes, self.entry, recipe, class_shares(dataset)))

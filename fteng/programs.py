@@ -19,6 +19,7 @@ from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan
 from fteng.prefix.walk import Walk, as_float32
+from fteng.train.batches import length_of
 from fteng.train.step import Lowered, Program, batch_norm_modes, compile_step, initial_state, lower_step
 from fteng.train.trial import Start, class_shares
 from fteng.trials import TrialSpec
@@ -59,7 +60,7 @@ class Programs:
         """start: any; only its shapes matter here. Steps are for the mesh of the walk."""
         self._mesh = walk.mesh
         self._backbone, self._dataset, self._recipe, self._flops = backbone, dataset, recipe, flops
-        self._batch = min(recipe.batch_size, len(dataset.splits["train"]))
+        self._batch = length_of(recipe, len(dataset.splits["train"])).batch
         self._at = walk.shapes(start, dataset.images.shape[1], self._batch)
         self._made: dict[tuple[Shape, int], Program] = {}
 

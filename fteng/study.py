@@ -32,6 +32,7 @@ from fteng.sweep.foresee import foresee
 from fteng.sweep.memory import predicted_memory
 from fteng.sweep.run import run_exhaustive
 from fteng.sweep.track import Site, blank_starts, compile_at_once, lay_track, make_starts
+from fteng.train.batches import length_of
 from fteng.train.compilations import count_compilations
 from fteng.train.trial import Bench
 from fteng.trials import TrialSpec, TrialWork
@@ -147,7 +148,7 @@ def _lay(config: Config, study: StudyPaths, command: str, reporter: Reporter, sp
 def lay_feed(ground: Ground) -> Feed:
     """The images, on the devices that each trial is to be on."""
     recipe = ground.config.train
-    batch = min(recipe.batch_size, len(ground.dataset.splits["train"]))
+    batch = length_of(recipe, len(ground.dataset.splits["train"])).batch
     mesh = make_mesh(recipe.devices, batch, lanes=recipe.lanes, shard_frozen=recipe.shard_frozen)
     return make_feed(ground.dataset.images, mesh)
 

@@ -20,7 +20,8 @@ from fteng.similarity.against_source import SourceMoments, profile
 from fteng.similarity.assess import Surveyed, assess
 from fteng.similarity.learning import Rows
 from fteng.similarity.task import source_answers
-from fteng.train.trial import Interrupted, steps_per_epoch
+from fteng.train.batches import length_of
+from fteng.train.trial import Interrupted
 
 _FEWEST_BATCHES = 8
 
@@ -86,7 +87,7 @@ def _similarity(
     seen = Rows(dataset.labels, dataset.groups, dataset.ids, dataset.splits)
     metric = deciding_metric(ground.config.judge.metric, len(classes))
     pictures = dataset.images if ground.config.judge.pictures else None
-    steps = ground.config.train.epochs * steps_per_epoch(len(dataset.splits["train"]), ground.config.train.batch_size)
+    steps = length_of(ground.config.train, len(dataset.splits["train"])).steps
     task = ground.config.judge.task
     study = Surveyed(ground.backbone.stages, features.taps, seen, classes, pictures, metric, probes, steps, task)
 

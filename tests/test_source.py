@@ -83,7 +83,7 @@ def test_a_study_of_a_network_without_batch_norm(made, tmp_path):
     assert "The source is 36 images (digits; scans) at 16 px" in section
     assert "<svg" in section
     assert "nan" not in section.lower()
-    none = found | {"source_profile": {"kind": "none", "reason": "no batch norm", "advice": "profile images"}}
+    none = found | {"source_profile": {"kind": "none", "reason": "no batch norm", "advice": "profile images"}, "similarity": None}
     none["profile"] = [
         {
             **row,

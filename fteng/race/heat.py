@@ -13,7 +13,7 @@ from fteng.results import Predictions, read_predictions, write_predictions
 from fteng.sweep.run import close_trial, fresh_shapes, meter, open_trial
 from fteng.sweep.track import Track, inputs_of
 from fteng.train.population import advance, answers_of
-from fteng.train.trial import Running, steps_per_epoch, total_steps
+from fteng.train.trial import Running
 from fteng.trials import TrialSpec
 
 
@@ -25,7 +25,7 @@ class Heat:
         self._track, self._arms = track, arms
         self._open: dict[float, Running] = {}
         self._fresh: set[Shape] = set()
-        self._per_epoch = steps_per_epoch(len(track.site.dataset.splits["train"]), track.site.config.train.batch_size)
+        self._per_epoch = track.site.bench.length.per_epoch
         marks = decide.rungs(track.site.config.train.epochs)[:-1]
         self.ended = as_main_finds(
             lambda: [
@@ -69,7 +69,7 @@ class Heat:
         site = self._track.site
         unwritten = self._among(self._alive, None, "stopped")
         if unwritten:
-            members = self._train(unwritten, total_steps(site.bench))
+            members = self._train(unwritten, site.bench.length.steps)
             self._close_lost(members)
             sound = {rate: member for rate, member in members.items() if member.lost_at is None}
             inputs = inputs_of(self._track, self._arms[unwritten[0]])

@@ -18,7 +18,6 @@ from fteng.results import Predictions
 from fteng.sweep.cost import plan_work
 from fteng.sweep.run import run_exhaustive
 from fteng.sweep.track import Track
-from fteng.train.trial import steps_per_epoch
 from fteng.trials import TrialSpec
 
 
@@ -170,5 +169,4 @@ def _write(track: Track, field: Field, record: Path, decisions: Sequence[dict[st
 
 def _epochs_run(track: Track, spec: TrialSpec) -> float:
     file = track.site.study.trial(spec.id).result
-    per_epoch = steps_per_epoch(len(track.site.dataset.splits["train"]), track.site.config.train.batch_size)
-    return paths.read_json(file)["steps"] / per_epoch if file.exists() else 0.0
+    return paths.read_json(file)["steps"] / track.site.bench.length.per_epoch if file.exists() else 0.0

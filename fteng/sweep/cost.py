@@ -11,7 +11,7 @@ from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.sweep.track import Track, inputs_of
 from fteng.train.step import initial_state, step_flops
-from fteng.train.trial import Expected, batch_of, total_steps
+from fteng.train.trial import Expected
 from fteng.trials import TrialSpec
 
 
@@ -23,14 +23,14 @@ def predicted(track: Track, spec: TrialSpec, together: int) -> Expected:
         track.paces[shape] = _step_seconds(track, spec)
     inputs, to = inputs_of(track, spec), track.seconds_to
     # From the kept output of an earlier stage, or from the images, at every batch.
-    prefix = (to[inputs.entry] - to[inputs.begin]) * batch_of(track.site.bench) / together
-    steps = total_steps(track.site.bench) * (track.paces[shape] + prefix)
+    prefix = (to[inputs.entry] - to[inputs.begin]) * track.site.bench.length.batch / together
+    steps = track.site.bench.length.steps * (track.paces[shape] + prefix)
     return Expected(steps, inputs.kept_images * to[inputs.begin])
 
 
 def _step_seconds(track: Track, spec: TrialSpec) -> float:
     """Of a warm step on numbers that mean nothing."""
-    start, batch, end = track.starts[spec.variant.start], batch_of(track.site.bench), len(spec.plan.stages)
+    start, batch, end = track.starts[spec.variant.start], track.site.bench.length.batch, len(spec.plan.stages)
     parameters, shape = Parameters(start.stages[:end], start.heads[spec.plan.tap]), track.shape(spec)
     mask = partition.trainable_mask(spec.plan, parameters)
     lane = track.lane(spec)
@@ -49,7 +49,7 @@ def _step_seconds(track: Track, spec: TrialSpec) -> float:
 
 def plan_work(track: Track, specs: Iterable[TrialSpec]) -> None:
     """Tell how much there is to do."""
-    work = sum(step_work(track, spec) for spec in specs) * total_steps(track.site.bench)
+    work = sum(step_work(track, spec) for spec in specs) * track.site.bench.length.steps
     track.site.reporter.phase("trials", work)
 
 
@@ -59,4 +59,4 @@ def step_work(track: Track, spec: TrialSpec) -> float:
     head = track.site.backbone.channels[len(spec.plan.stages) - 1] * classes
     inputs = inputs_of(track, spec)
     prefix = sum(track.flops.forward[inputs.begin : inputs.entry])
-    return batch_of(track.site.bench) * (step_flops(spec.plan, entry, track.flops, head) + prefix)
+    return track.site.bench.length.batch * (step_flops(spec.plan, entry, track.flops, head) + prefix)

@@ -10,13 +10,13 @@ from fteng.prefix.walk import Walk
 from fteng.programs import shape_of
 from fteng.sweep.track import Site
 from fteng.train.step import step_flops
-from fteng.train.trial import Start, batch_of, total_steps
+from fteng.train.trial import Start
 from fteng.trials import TrialSpec, TrialWork
 
 
 def foresee(site: Site, starts: Mapping[str, Start], specs: Sequence[TrialSpec], flops: StageFlops) -> list[TrialWork]:
     """In the order of `specs`; the caches are taken to find room."""
-    recipe, batch, stages = site.config.train, batch_of(site.bench), len(site.backbone.stages)
+    recipe, batch, stages = site.config.train, site.bench.length.batch, len(site.backbone.stages)
     some = next(iter(starts.values()))
     forward = Walk(site.backbone, recipe, {Entry(stages)}, site.feed.mesh)
     seconds = forward.seconds(some, site.feed.take(site.dataset.splits["train"][:batch]))[stages]
@@ -28,7 +28,7 @@ def foresee(site: Site, starts: Mapping[str, Start], specs: Sequence[TrialSpec],
         head = site.backbone.channels[len(spec.plan.stages) - 1] * len(site.dataset.classes)
         prefix = sum(flops.forward[: entry.stage])
         an_image = step_flops(spec.plan, entry, flops, head) + (0.0 if layout.views else prefix)
-        taken = total_steps(site.bench) * batch * an_image * of_a_flop
+        taken = site.bench.length.steps * batch * an_image * of_a_flop
         shared = f"{spec.variant.start}/{entry.stage}{'-features' if entry.pooled else ''}"
         found.append(TrialWork(spec.id, shared, spec.seed, taken, layout.slots * prefix * of_a_flop))
     return found

@@ -10,7 +10,6 @@ from fteng.prefix import budget
 from fteng.process import give_back_memory
 from fteng.sweep.together import populations, state_bytes
 from fteng.sweep.track import Track
-from fteng.train.trial import batch_of
 from fteng.trials import TrialSpec
 
 # Of the host: programs that evaluate, writers of checkpoints and answers, which come when trials run. Seen, not reckoned, on
@@ -58,7 +57,7 @@ def _together(track: Track, specs: Sequence[TrialSpec]) -> list[list[TrialSpec]]
 
 def _step_bytes(track: Track, together: Sequence[TrialSpec]) -> int:
     """Of the step that needs most, its images or activations included."""
-    batch, size = batch_of(track.site.bench), track.site.dataset.images.shape[1]
+    batch, size = track.site.bench.length.batch, track.site.dataset.images.shape[1]
     most = 0
     for spec in together:
         entered = track.walk.shapes(track.starts[spec.variant.start], size, batch)[track.shape(spec).entry]

@@ -12,7 +12,7 @@ from fteng.sweep.together import populations
 from fteng.sweep.track import Track, inputs_of
 from fteng.train.evaluate import make_forward
 from fteng.train.population import advance, answers_of
-from fteng.train.trial import Running, batch_of, begin, end, total_steps
+from fteng.train.trial import Running, begin, end
 from fteng.trials import TrialSpec
 
 
@@ -27,13 +27,13 @@ def _run_together(track: Track, specs: Sequence[TrialSpec]) -> None:
     site, fresh = track.site, fresh_shapes(track, specs)
     members = [open_trial(track, spec, len(specs)) for spec in specs]
     inputs = inputs_of(track, specs[0])
-    advance(site.bench, members, inputs, total_steps(site.bench), meter(track, members))
+    advance(site.bench, members, inputs, site.bench.length.steps, meter(track, members))
     # What has not come to its end has no business with test.
     asked = {"val": [one for one in members if one.lost_at is None], "test": [one for one in members if one.goes_on]}
     answers = {split: answers_of(site.bench, those, inputs, split) for split, those in asked.items()}
     for member in members:
         mine = {split: answers[split][those.index(member)] for split, those in asked.items() if member in those}
-        stopped = f"{steer.BY_USER} at step {member.step} of {total_steps(site.bench)}" if member.halted else ""
+        stopped = f"{steer.BY_USER} at step {member.step} of {site.bench.length.steps}" if member.halted else ""
         close_trial(track, member, mine, fresh, stopped)
 
 
@@ -81,7 +81,7 @@ def close_trial(
 
 def meter(track: Track, members: Sequence[Running]) -> Callable[[Sequence[Running]], None]:
     """Counts each step, with the rate of these trials together."""
-    reporter, batch = track.site.reporter, batch_of(track.site.bench)
+    reporter, batch = track.site.reporter, track.site.bench.length.batch
     work = {member.spec.id: step_work(track, member.spec) for member in members}
     started, steps = time.perf_counter(), 0
     heads = list(dict.fromkeys(member.spec.id.partition("-rate")[0] for member in members))

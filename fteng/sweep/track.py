@@ -24,7 +24,7 @@ from fteng.starts import Pretrained, prepare_start, read_start
 from fteng.train.batches import Inputs
 from fteng.train.evaluate import Forward
 from fteng.train.step import Program
-from fteng.train.trial import Bench, Interrupted, Start, batch_of
+from fteng.train.trial import Bench, Interrupted, Start
 from fteng.trials import TrialSpec
 
 
@@ -92,7 +92,7 @@ def lay_track(
     inputs: dict[tuple[str, Entry], Inputs] = {}
     kept: list[dict[str, Any]] = []
     some = next(iter(starts.values()))
-    seconds_to = walk.seconds(some, site.feed.take(site.dataset.splits["train"][: batch_of(site.bench)]))
+    seconds_to = walk.seconds(some, site.feed.take(site.dataset.splits["train"][: site.bench.length.batch]))
     # What is kept follows from it.
     seconds_to = dict(zip(seconds_to, agree(list(seconds_to.values())), strict=True))
     room = budget.free_room(site.config.sweep.cache_gib, site.config.sweep.cache_disk_gib, site.study.root)
@@ -199,7 +199,7 @@ def _cache_job(site: Site, walk: Walk, start: Start) -> cache.CacheJob:
         "activations": recipe.activations,
         "versions": record.versions(),
     }
-    return cache.CacheJob(walk, start, dataset, site.feed, layout, batch_of(site.bench), identity)
+    return cache.CacheJob(walk, start, dataset, site.feed, layout, site.bench.length.batch, identity)
 
 
 def _choices(

@@ -7,6 +7,22 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Int
 
+from fteng.config import TrainConfig
+
+
+class Length(NamedTuple):
+    """Of a training. batch: images a step; per_epoch: steps, whole batches alone; steps: in all."""
+
+    batch: int
+    per_epoch: int
+    steps: int
+
+
+def length_of(recipe: TrainConfig, images: int) -> Length:
+    """A set of `images` smaller than a batch is one batch."""
+    per_epoch = max(1, images // recipe.batch_size)
+    return Length(min(recipe.batch_size, images), per_epoch, recipe.epochs * per_epoch)
+
 
 class Batch(NamedTuple):
     """What one step of training sees: rows of the data set, and which augmented view of each."""

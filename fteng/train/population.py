@@ -19,7 +19,7 @@ from fteng.mesh import Mesh
 from fteng.results import Predictions
 from fteng.train.batches import Inputs, TrainingRows
 from fteng.train.evaluate import Forward, predict
-from fteng.train.trial import Bench, Interrupted, Running, batch_of, steps_per_epoch, total_steps
+from fteng.train.trial import Bench, Interrupted, Running
 
 
 def advance(
@@ -32,7 +32,7 @@ def advance(
     on_step(live): these made a step. Raises Interrupted after every member was saved.
     """
     recipe, rows = bench.recipe, bench.dataset.splits["train"]
-    per_epoch = steps_per_epoch(len(rows), recipe.batch_size)
+    per_epoch = bench.length.per_epoch
     labels = bench.dataset.labels.astype(np.int32)
     first = min((member.step for member in members if member.goes_on), default=upto)
     if first >= upto:
@@ -40,7 +40,7 @@ def advance(
     batches = TrainingRows(
         rows,
         labels[rows],
-        batch=batch_of(bench),
+        batch=bench.length.batch,
         epochs=recipe.epochs,
         seed=members[0].spec.seed,
         balanced=recipe.balance == "sampling",
@@ -48,7 +48,7 @@ def advance(
         start=first,
         stop=upto,
     )
-    key, total = bench.mesh.whole(jax.random.key(members[0].spec.seed)), total_steps(bench)
+    key, total = bench.mesh.whole(jax.random.key(members[0].spec.seed)), bench.length.steps
     keys = {member.spec.id: member.lane.seen(key) for member in members}
     coming = inputs.train(batches, members[0].spec.seed)
     for step in range(first, upto):
@@ -101,7 +101,7 @@ def answers_of(bench: Bench, members: Sequence[Running], inputs: Inputs, split: 
     if known and all(answers is not None for answers in known):
         return [answers for answers in known if answers is not None]
     networks = [partial(_answer, member.forward, member.network, member.lane) for member in members]
-    return predict(networks, inputs, bench.dataset, split, batch_of(bench), bench.mesh, bench.beat)
+    return predict(networks, inputs, bench.dataset, split, bench.length.batch, bench.mesh, bench.beat)
 
 
 def _answer(

@@ -24,6 +24,7 @@ from fteng.mesh import ALONE, Mesh
 from fteng.paths import TrialPaths
 from fteng.results import Predictions, write_predictions
 from fteng.train.audit import audit_trial, check_compilations
+from fteng.train.batches import Length, length_of
 from fteng.train.checkpoint import Checkpoints, read_final, save_final
 from fteng.train.evaluate import Forward
 from fteng.train.rates import rate_factors, stage_factors
@@ -52,6 +53,11 @@ class Bench(NamedTuple):
     mesh: Mesh = ALONE
     halted: Callable[[], Collection[str]] = tuple
     beat: Callable[[], None] = lambda: None
+
+    @property
+    def length(self) -> Length:
+        """Of each trial."""
+        return length_of(self.recipe, len(self.dataset.splits["train"]))
 
 
 class Start(NamedTuple):
@@ -121,25 +127,10 @@ class Running:
         self.checkpoints.save(self.step, self.state, position)
 
 
-def steps_per_epoch(images: int, batch_size: int) -> int:
-    """Whole batches; a set smaller than a batch is one batch."""
-    return max(1, images // batch_size)
-
-
 def class_shares(dataset: Dataset) -> np.ndarray:
     """(classes,) share of each class among the training images; every class has at least one."""
     counts = np.bincount(dataset.labels[dataset.splits["train"]], minlength=len(dataset.classes))
     return counts / counts.sum()
-
-
-def batch_of(bench: Bench) -> int:
-    """Images a step."""
-    return min(bench.recipe.batch_size, len(bench.dataset.splits["train"]))
-
-
-def total_steps(bench: Bench) -> int:
-    """Of a whole trial."""
-    return bench.recipe.epochs * steps_per_epoch(len(bench.dataset.splits["train"]), bench.recipe.batch_size)
 
 
 def begin(
@@ -156,7 +147,7 @@ def begin(
     """The trial at its start, or where its last whole checkpoint left it; program: for the lane. Raises UserError if that continues
     something else."""
     end, compiled_before = len(spec.plan.stages), bench.compilations()
-    modes, total = batch_norm_modes(spec.plan, spec.variant), total_steps(bench)
+    modes, total = batch_norm_modes(spec.plan, spec.variant), bench.length.steps
     parameters, stats = lane.seen((Parameters(start.stages[:end], start.heads[spec.plan.tap]), start.stats[:end]))
     mask = partition.trainable_mask(spec.plan, parameters)
     state, frozen = initial_state(parameters, stats, mask, modes, bench.recipe, lane)
@@ -213,7 +204,7 @@ def end(
     spec, where, state = running.spec, running.where, running.state
     if stopped:
         # Who changes their mind goes on from here.
-        running.save(steps_per_epoch(len(bench.dataset.splits["train"]), bench.recipe.batch_size))
+        running.save(bench.length.per_epoch)
     running.checkpoints.close()
     result = spec.record() | {"steps": running.step, "cost": _cost(bench, running), "provenance": bench.provenance}
     if running.lost_at is None:
@@ -250,12 +241,12 @@ def end(
 
 
 def _cost(bench: Bench, running: Running) -> dict[str, float]:
-    program, batch = running.program, batch_of(bench)
+    program, batch = running.program, bench.length.batch
     return {
         # Of the depth by itself: others may have shared the walk.
         "seconds": running.seconds + running.expected.walk,
         "prefix_seconds": running.expected.walk,
-        "predicted_seconds": running.expected.steps * running.step / total_steps(bench) + running.expected.walk,
+        "predicted_seconds": running.expected.steps * running.step / bench.length.steps + running.expected.walk,
         "data_wait_seconds": running.waited,
         "examples_per_second": running.step * batch / running.seconds if running.seconds else 0.0,
         # Of the depth by itself: the frozen prefix counts, though others may have shared it.

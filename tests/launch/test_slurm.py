@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -97,7 +98,8 @@ def test_detached_jobs_are_seen_once_and_cancelled(tmp_path):
         text=True,
         check=True,
     )
-    assert "(work): pending" in shown.stdout
+    # On a busy machine the survey may be over before it is asked.
+    assert re.search(r"\(work\): (pending|running)", shown.stdout)
     subprocess.run(
         [sys.executable, "-m", "launch.sweep", "cancel", f"--workdir={tmp_path}"], cwd=ROOT, check=True, capture_output=True
     )

@@ -22,7 +22,7 @@ from fteng.train.compilations import count_compilations
 from fteng.train.evaluate import make_forward
 from fteng.train.population import advance, answers_of
 from fteng.train.step import batch_norm_modes, compile_step, initial_state, lower_step
-from fteng.train.trial import Bench, Expected, Start, begin, class_shares, end, total_steps
+from fteng.train.trial import Bench, Expected, Start, begin, class_shares, end
 from fteng.trials import TrialSpec, Variant, study_context
 
 USUAL = Variant()
@@ -81,7 +81,7 @@ class Lab(NamedTuple):
         bench = bench or self.bench
         member = self.begin(spec, program, where, bench=bench, head=head)
         inputs = self.recomputed(program.entry)
-        advance(bench, [member], inputs, total_steps(bench), lambda live: on_step(live[0].step))
+        advance(bench, [member], inputs, bench.length.steps, lambda live: on_step(live[0].step))
         sound = [member] if member.lost_at is None else []
         answers = {split: found[0] for split in ("val", "test") if (found := answers_of(bench, sound, inputs, split))}
         return end(bench, member, answers, first_of_shape=first)

@@ -12,7 +12,7 @@ from fteng.mesh import ALONE, Mesh
 from fteng.paths import TrialPaths
 from fteng.results import read_predictions
 from fteng.train.population import _answer, advance, answers_of
-from fteng.train.trial import Interrupted, end, total_steps
+from fteng.train.trial import Interrupted, end
 
 RATES = (1e-3, 3e-4, 1e-4)
 
@@ -20,7 +20,7 @@ RATES = (1e-3, 3e-4, 1e-4)
 def together(lab, members, *, bench=None, upto=None):
     bench = bench or lab.bench
     inputs = lab.recomputed(members[0].program.entry)
-    advance(bench, members, inputs, upto or total_steps(bench), lambda _: None)
+    advance(bench, members, inputs, upto or bench.length.steps, lambda _: None)
     sound = [member for member in members if member.lost_at is None]
     answers = {split: answers_of(bench, sound, inputs, split) for split in ("val", "test")}
     for member in members:
@@ -56,7 +56,7 @@ def test_one_that_its_user_ends_disturbs_nobody_and_may_go_on(lab, deep_plan, de
     specs = [lab.spec(deep_plan, rate) for rate in RATES]
     members = [lab.begin(spec, deep_program, where) for spec, where in zip(specs, places, strict=True)]
     bench = lab.bench._replace(halted=lambda: [specs[0].id])
-    inputs, total = lab.recomputed(deep_program.entry), total_steps(bench)
+    inputs, total = lab.recomputed(deep_program.entry), bench.length.steps
     advance(bench, members, inputs, total, lambda _: None)
     assert [member.step for member in members] == [total // 2, total, total]
     (answers,) = answers_of(bench, members[:1], inputs, "val")
@@ -110,9 +110,9 @@ def test_every_step_takes_the_rate_of_its_own(lab, deep_plan, deep_program, tmp_
         return deep_program.run(state, frozen, x, labels, rates, key)
 
     member = lab.begin(lab.spec(deep_plan), deep_program._replace(run=run), TrialPaths(tmp_path))
-    advance(lab.bench, [member], lab.recomputed(deep_program.entry), total_steps(lab.bench), lambda _: None)
+    advance(lab.bench, [member], lab.recomputed(deep_program.entry), lab.bench.length.steps, lambda _: None)
     member.checkpoints.close()
-    assert len(np.unique(member.rates[:, -1])) == total_steps(lab.bench)
+    assert len(np.unique(member.rates[:, -1])) == lab.bench.length.steps
     np.testing.assert_array_equal(np.stack(taken), member.rates)
 
 

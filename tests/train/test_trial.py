@@ -14,7 +14,7 @@ from fteng.paths import TrialPaths, read_json
 from fteng.results import read_predictions
 from fteng.train.checkpoint import read_final
 from fteng.train.step import batch_norm_modes, initial_state
-from fteng.train.trial import Interrupted, total_steps
+from fteng.train.trial import Interrupted
 from fteng.trials import Variant
 
 
@@ -74,7 +74,7 @@ def test_the_end_is_the_same_after_a_stop_whatever_is_trained(lab, deep_plan, de
     other = lab._replace(bench=lab.bench._replace(recipe=recipe), forwards={}, inputs={}) if change else lab
     usual = not change and variant.batch_norm == "keep"
     program = deep_program if usual else other.program(deep_plan, variant=variant)
-    spec, total = other.spec(deep_plan, variant=variant), total_steps(other.bench)
+    spec, total = other.spec(deep_plan, variant=variant), other.bench.length.steps
     whole, where = TrialPaths(tmp_path / "whole"), TrialPaths(tmp_path / "stopped")
     if variant.parent:
         parent = TrialPaths(tmp_path / "parent")
@@ -96,7 +96,7 @@ def test_the_end_is_the_same_after_a_stop_whatever_is_trained(lab, deep_plan, de
 def test_metrics_written_after_the_checkpoint_are_written_once(lab, deep_plan, deep_program, tmp_path):
     """A kill between a line of metrics and the next checkpoint, and one in the middle of a line."""
     where = TrialPaths(tmp_path)
-    interrupted(lab, lab.spec(deep_plan), deep_program, where, 2, total_steps(lab.bench))
+    interrupted(lab, lab.spec(deep_plan), deep_program, where, 2, lab.bench.length.steps)
     with where.metrics.open("a") as file:
         file.write('{"step": 5, "stale": true}\n{"step": 6, "va')
     lab.run(lab.spec(deep_plan), deep_program, where)
@@ -159,7 +159,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(lab, deep_plan, 
     whole = TrialPaths(tmp_path / "whole")
     lab.run(spec, deep_program, whole)
     where = TrialPaths(tmp_path / "damaged")
-    interrupted(lab, spec, deep_program, where, 3, total_steps(lab.bench))
+    interrupted(lab, spec, deep_program, where, 3, lab.bench.length.steps)
     newest = where.running / "3"
     for file in (path for path in newest.rglob("*") if path.is_file() and path.stat().st_size > 100):
         file.write_bytes(file.read_bytes()[:10])
@@ -167,5 +167,5 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(lab, deep_plan, 
     lab.run(spec, deep_program, where, bench=lab.bench._replace(say=told.append), on_step=seen.append)
     assert seen[0] == 3
     assert "step 3 is damaged" in told[0]
-    assert told[1:] == [f"trial {spec.id} goes on from step 2 of {total_steps(lab.bench)}"]
+    assert told[1:] == [f"trial {spec.id} goes on from step 2 of {lab.bench.length.steps}"]
     assert outcome(lab, spec, where) == outcome(lab, spec, whole)
