@@ -1,5 +1,4 @@
-"""Is advice before a sweep worth anything, and does a race find what the whole sweep finds? Many studies: what following each
-advice would have lost, and how scores rank depths.
+"""Is advice before a sweep worth anything? Many studies: what following each advice would have lost, and how scores rank depths.
 
     python -m benchmarks.advice [--quick] [--studies=DIR] [--minutes=N]
 
@@ -7,8 +6,6 @@ Data sets x sizes x networks (Fashion-MNIST where Debian's package is installed)
 colours inverted and tinted or with their low frequencies taken out (a shift of the input should favour tuning early stages), and
 with classes merged (a shift of the output, the last ones; a permutation of the labels would be undone by the new head). Each is a
 study of its own in a process of its own, in DIR, where finished ones are not run again; the table is made from their summary.json.
-The same study is then raced, in NAME-race beside it. Among the advices, `sweep` is the plan that the report of the whole sweep
-recommends, and `race` the one that the race's does: their regret is read off the same curve, of the whole sweep's trials on test.
 No number of any advice is fitted, but the form of ours was chosen while looking at the studies of a hundred training images,
 textile left out: only the others judge it fairly.
 Quick: one small study and one step of the ladder, to see that it runs.
@@ -78,14 +75,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         where = args.studies or Path(folder)
         rows, whole, end = [], True, time.monotonic() + 60 * args.minutes
-        for case in (cases := _cases(args.quick)):
+        for case in (cases := cases_of(args.quick)):
             if time.monotonic() > end:
                 print(f"{len(cases) - cases.index(case)} studies are left out: {args.minutes:g} minutes are over", file=sys.stderr)
                 break
-            if (found := _run(case, where.resolve())) is None:
+            if (found := run(case, where.resolve())) is None:
                 whole = False
             else:
-                rows.append(found)
+                rows.append(_row(case, found))
     totals = [*_total(rows, "regret"), *_total(rows, "tau")]
     _print(rows, totals)
     if not args.quick:
@@ -93,7 +90,8 @@ def main() -> int:
     return 0 if whole else 1
 
 
-def _cases(quick: bool) -> list[Case]:
+def cases_of(quick: bool) -> list[Case]:
+    """The collection."""
     short = ("--config.sweep.learning_rates=1e-3", "--config.sweep.seeds=0")
     merged = f"--config.data.merge={_MERGED}"
     if quick:
@@ -156,45 +154,34 @@ def _high_pass(grey: np.ndarray) -> np.ndarray:
     return np.repeat((0.5 + large - ndimage.gaussian_filter(large, 2.0))[:, :, None], 3, axis=2)
 
 
-def _run(case: Case, where: Path) -> dict[str, Any] | None:
-    """The study's grades, or None where it failed, said on stderr."""
-    workdir, flags = where / case.name, list(case.flags)
+def run(case: Case, where: Path, *more: str) -> dict[str, Any] | None:
+    """The summary of the study in `where`, or None where it failed, said on stderr. more: flags; their values end its name."""
+    workdir, flags = where / "-".join([case.name, *(flag.rpartition("=")[2] for flag in more)]), list(case.flags)
     if case.write is not None:
         folder = where / f"{case.name}-images"
         if not folder.exists():
             case.write(folder)
         flags.append(f"--config.data.path={folder}")
-    summary = _study(case.config, workdir, flags)
-    raced = summary and _study(case.config, where / f"{case.name}-race", [*flags, "--config.sweep.search=race"])
-    if summary is None or raced is None:
-        return None
-    if summary.get("similarity") is None:
-        print(f"{case.name}: the study says nothing of similarity", file=sys.stderr)
-        return None
-    return _row(case, summary, raced)
-
-
-def _study(config: str, workdir: Path, flags: Sequence[str]) -> dict[str, Any] | None:
-    """Its summary, or None where it failed, said on stderr."""
-    command = [sys.executable, "-m", "fteng.main", f"--config={config}", f"--workdir={workdir}", *flags]
+    command = [sys.executable, "-m", "fteng.main", f"--config={case.config}", f"--workdir={workdir}", *flags, *more]
     ended = subprocess.run(command, cwd=_ROOT, env=dict(os.environ), check=False, capture_output=True, text=True)
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or [f"exit {ended.returncode}"])[-1]
         print(f"{workdir.name}: failed, {last}", file=sys.stderr)
         return None
-    return json.loads((workdir / "report" / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((workdir / "report" / "summary.json").read_text(encoding="utf-8"))
+    if summary.get("similarity") is None:
+        print(f"{workdir.name}: the study says nothing of similarity", file=sys.stderr)
+        return None
+    return summary
 
 
-def _row(case: Case, summary: Mapping[str, Any], raced: Mapping[str, Any]) -> dict[str, Any]:
+def _row(case: Case, summary: Mapping[str, Any]) -> dict[str, Any]:
     said = summary["similarity"]
     grade, stages = said["grade"], len(summary["stages"])
     # The ladder speaks of where tuning should begin, not of classifiers on earlier taps.
     sign = 1 if METRICS[grade["metric"]].higher_is_better else -1
     best = max(grade["curve"], key=lambda row: sign * row["value"])["freeze_depth"] if grade["curve"] else None
     half = None if best is None else "early" if best <= stages / 2 else "late"
-    recommended = {"sweep": _recommended(summary), "race": _recommended(raced)}
-    values = {row["label"]: row["test"][grade["metric"]]["value"] for row in summary["depth_curve"]}
-    measured = {name: 100 * sign * (grade["best"]["value"] - values[label]) for name, label in recommended.items()}
     return {
         "study": case.name,
         "backbone": summary["backbone"],
@@ -205,19 +192,12 @@ def _row(case: Case, summary: Mapping[str, Any], raced: Mapping[str, Any]) -> di
         "best_depth": best,
         "known_answer": case.answer,
         "answer_held": half == case.answer if case.answer and half else None,
-        "recommended": recommended,
-        "regret": {row["name"]: row["regret"] for row in grade["advice"]} | measured,
+        "regret": {row["name"]: row["regret"] for row in grade["advice"]},
         "against_sweep": {row["name"]: row["against_sweep"] for row in grade["advice"]},
         "tau": {row["name"]: row["tau"] for row in grade["scores"]},
         "advice_seconds": said["seconds"],
         "sweep_seconds": grade["sweep_seconds"],
-        "race_seconds": sum(trial["cost"]["seconds"] for trial in raced["trials"] if trial["cost"]),
-        "race_share": raced["race"]["epochs_run"] / raced["race"]["epochs_exhaustive"],
     }
-
-
-def _recommended(summary: Mapping[str, Any]) -> str:
-    return summary["depth_curve"][summary["recommendation"]["row"]]["label"]
 
 
 def _total(rows: Sequence[Mapping[str, Any]], what: str) -> list[dict[str, Any]]:
@@ -236,7 +216,7 @@ def _total(rows: Sequence[Mapping[str, Any]], what: str) -> list[dict[str, Any]]
 
 
 def _print(rows: Sequence[Mapping[str, Any]], totals: Sequence[Mapping[str, Any]]) -> None:
-    names = ("sweep", "race", "ours", "probe", "folklore", "last", "everything", "random")
+    names = ("ours", "probe", "folklore", "last", "everything", "random")
     table = Table("study", "n", "known", *names, title="regret, points")
     for row in rows:
         known = "" if row["answer_held"] is None else f"{row['known_answer']}: {'held' if row['answer_held'] else 'did not hold'}"
