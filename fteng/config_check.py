@@ -94,7 +94,8 @@ def _scalar(key: Key, annotation: type, value: Any) -> Any:
         low, high = meta["low"], meta["high"]
         if not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
             bounds = [f"{word} {bound}" for word, bound in (("at least", low), ("at most", high)) if bound is not None]
-            raise UserError(f"{key.name}: got {value}, allowed: {' and '.join(bounds) or 'a number'}, and finite")
+            bounds += [] if math.isfinite(value) else ["finite"]
+            raise UserError(f"{key.name}: got {value}, allowed: {' and '.join(bounds)}")
     return value
 
 

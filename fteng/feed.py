@@ -101,12 +101,16 @@ def streamed(items: Shaped[np.ndarray, "n *shape"], where: str, mesh: Mesh = ALO
 
 def padded(rows: Int[np.ndarray, "n"], size: int) -> list[tuple[Int[np.ndarray, "{size}"], int]]:
     """(rows, how many of them count): the last batch repeats its last row, so that all have one shape."""
-    padded = [rows[start : start + size] for start in range(0, len(rows), size)]
-    return [(np.pad(part, (0, size - len(part)), mode="edge"), len(part)) for part in padded]
+    parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return [(np.pad(part, (0, size - len(part)), mode="edge"), len(part)) for part in parts]
+
+
+def free_on_device() -> int | None:
+    """Bytes free of the first accelerator's own memory; None where arrays lie in the host's."""
+    own = jax.local_devices()[0].memory_stats()
+    return int(own["bytes_limit"] - own["bytes_in_use"]) if own and "bytes_limit" in own else None
 
 
 def _budget_bytes() -> int:
-    memory = jax.local_devices()[0].memory_stats()
-    if memory is None or "bytes_limit" not in memory:
-        return _HOST_BYTES
-    return int(_SHARE_OF_DEVICE * (memory["bytes_limit"] - memory["bytes_in_use"]))
+    free = free_on_device()
+    return _HOST_BYTES if free is None else int(_SHARE_OF_DEVICE * free)

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from fteng.distributed import agree
 from fteng.entry import Entry
+from fteng.feed import free_on_device
 from fteng.process import WORKERS_HERE
 
 # Of the memory that is free now. The rest is for weights, states of trials and what a step needs.
@@ -103,12 +102,6 @@ def less(room: Room, choices: Sequence[Choice]) -> Room:
     """What these choices leave."""
     taken = {name: sum(choice.bytes for choice in choices if choice.place == name) for name in room._fields}
     return Room(**{name: limit - taken[name] for name, limit in room._asdict().items()})
-
-
-def free_on_device() -> int | None:
-    """Bytes free of the first accelerator's own memory; None where trials are in the host's."""
-    own = jax.local_devices()[0].memory_stats()
-    return int(own["bytes_limit"] - own["bytes_in_use"]) if own and "bytes_limit" in own else None
 
 
 def available_memory() -> int:

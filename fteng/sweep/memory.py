@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from fteng.prefix import budget
+from fteng.feed import free_on_device
 from fteng.process import give_back_memory
 from fteng.sweep.together import populations, state_bytes
 from fteng.sweep.track import Track
@@ -38,7 +38,7 @@ def predicted_memory(track: Track, specs: Sequence[TrialSpec], kept: Sequence[Ma
     """Of all trials of `specs`, whose steps are compiled; what the compiler left is given back first. kept: what is yet to be
     cached, as the record has it."""
     give_back_memory()
-    own = budget.free_on_device() is not None
+    own = free_on_device() is not None
     places = ("device",) if own else ("device", "memory")
     cached = sum(choice["bytes"] for choice in kept if choice["place"] in places)
     needed = [(state_bytes(track, together), _step_bytes(track, together)) for together in _together(track, specs)]

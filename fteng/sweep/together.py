@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fteng.distributed import agree
+from fteng.feed import free_on_device
 from fteng.prefix import budget
 from fteng.programs import population_of
 from fteng.sweep.track import Track
@@ -23,14 +24,14 @@ def populations(track: Track, specs: Sequence[TrialSpec]) -> list[list[TrialSpec
 
 def state_bytes(track: Track, together: Sequence[TrialSpec]) -> int:
     """Of the states of trials that advance together: on an accelerator what the fullest lane holds, on the host all."""
-    own, used = budget.free_on_device() is not None, Counter[int]()
+    own, used = free_on_device() is not None, Counter[int]()
     for spec in together:
         used[track.lanes[spec.id] if own else 0] += track.program(spec).state_bytes
     return max(used.values(), default=0)
 
 
 def _split(track: Track, specs: Sequence[TrialSpec]) -> list[list[TrialSpec]]:
-    device = budget.free_on_device()
+    device = free_on_device()
     room = _SHARE_OF_STATES * (budget.available_memory() if device is None else agree(device))
     parts: list[list[TrialSpec]] = [[]]
     for spec in specs:
