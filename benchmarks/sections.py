@@ -198,9 +198,9 @@ SECTIONS = {
     "sweep": Section(
         """A whole sweep of EfficientNet-Lite0 on digits, against the best PyTorch we could write by hand, eager or compiled,
 whichever is faster at that depth, one run after the other (a) and with features cached by hand (b). Trials are compared by
-the seconds of their steps alone: median [slowest of ours to fastest of torch's, fastest of ours to slowest of torch's], n
-trials of ours a depth; the race is timed from the first line to the report. PyTorch's sweep is reckoned from some of its
-trials. It needs a Python with torch: `--torch-python=PYTHON`.""",
+the seconds of their steps alone. Our trials of a depth (n of them) advance together and share their seconds, so that a range
+is that of torch's two trials alone, and of ours no spread is known; the race is timed from the first line to the report.
+PyTorch's sweep is reckoned from some of its trials. It needs a Python with torch: `--torch-python=PYTHON`.""",
         (Table("", every, _COSTS),),
     ),
     "backbones": Section(

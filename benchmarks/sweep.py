@@ -6,9 +6,10 @@ EfficientNet-Lite0 with its weights on real scans of digits, four rates, three s
 torch, see benchmarks/torch_sweep.py. What is measured and what is reckoned: every trial of one form and depth costs the same, so
 PyTorch runs `--repeats` trials a depth in each of `--modes`, and its sweep is their median, of the mode that is faster there, times
 rates and seeds; fteng's exhaustive sweep runs all rates at one seed, and counts three times, which is to its disadvantage where
-caches are shared by seeds. Compiling counts for neither. Ranges are from the slowest and the fastest of each side. The race is run
-whole, and its time is from the first line to the report, imports and compilation included (cold: an empty cache of compiled
-programs; warm: a full one). Every fteng study is a process of its own. Quick: 200 images of 48 px, depths 9 and all, no record.
+caches are shared by seeds. Compiling counts for neither. Our trials of a depth share their seconds, so a range is of torch's. The
+race is run whole, and its time is from the first line to the report, imports and compilation included (cold: an empty cache of
+compiled programs; warm: a full one). Every fteng study is a process of its own. Quick: 200 images of 48 px, depths 9 and all, no
+record.
 """
 
 import argparse
@@ -132,8 +133,8 @@ def _measure(folder: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
     summed = one_seed["predicted"], one_seed["trained"]
     rows.append(("predicted seconds of all trials over measured", summed[0] / summed[1], "", "1"))
     rows.append(("peak memory of the exhaustive study", one_seed["peak_bytes"] / 2**30, "GiB", ""))
-    # A range is of so many trials of ours a depth, and of --repeats of torch's.
-    counts = {True: len(_RATES), False: 1}
+    # Our trials of a depth advance together: one measurement, shared.
+    counts = {True: given.repeats, False: 1}
     return [
         {"what": what, "value": value, "unit": unit, "goal": goal, "n": counts[isinstance(value, dict)]}
         for what, value, unit, goal in rows
