@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.record import write_record
-from fteng.backbones.catalogue import BACKBONES
+from fteng.backbones.catalogue import find
 from fteng.config import Config
 from fteng.config_check import from_dict
 from fteng.data.prepare import prepare
@@ -209,7 +209,7 @@ def _torch(folder: Path, given: argparse.Namespace, depths: Sequence[str], study
     """Seconds of a trial's steps by form and depth, in the better mode; a cache's seconds are shared by its trials."""
     config: Config = from_dict(read_json(study["workdir"] / "study.json")["config"])
     config.data.cache_dir = str(folder)
-    network = BACKBONES["efficientnet_lite0"]()
+    network = find("efficientnet_lite0")
     dataset = prepare(config.data, "bicubic", lambda *_: None)
     train = dataset.splits["train"]
     heads = np.load(StudyPaths(study["workdir"]).heads("pretrained"))

@@ -79,6 +79,6 @@ def check_leaves(planned: Iterable[FreezePlan], backbone: Backbone, weights: Wei
 
 def flops_of(ground: Ground, pending: Sequence[TrialSpec]) -> StageFlops:
     """Of each stage, its gradients where one of these trials needs them."""
-    trained = [spec.plan.boundary for spec in pending if any(spec.plan.trains)]
+    boundaries = {spec.plan.boundary for spec in pending if any(spec.plan.trains)}
     size, batch = ground.config.data.image_size, ground.config.train.batch_size
-    return stage_flops(ground.backbone, ground.weights, size, batch, min(trained, default=None))
+    return stage_flops(ground.backbone, ground.weights, size, batch, boundaries)

@@ -47,7 +47,7 @@ def main() -> None:
     # Adam divides rounding by rounding where a gradient is nothing else; in float64 that is as small as it should be.
     recipe = dataclasses.replace(Config().train, batch_size=IMAGES, optimizer="adamw" if WIDE else "sgd", mixup=0.0)
     rng = np.random.default_rng(0)
-    flops = stage_flops(backbone, weights._replace(params=numbers[0], stats=numbers[1]), SIZE, IMAGES, lowest=0)
+    flops = stage_flops(backbone, weights._replace(params=numbers[0], stats=numbers[1]), SIZE, IMAGES, {0, 2})
     images = rng.normal(size=(IMAGES, SIZE, SIZE, 3)).astype(params[0]["conv"]["kernel"].dtype)
     labels = rng.integers(0, CLASSES, IMAGES).astype(np.int32)
     head = {"kernel": jnp.asarray(rng.normal(0, 0.01, (channels, CLASSES)), images.dtype), "bias": jnp.zeros(CLASSES, images.dtype)}

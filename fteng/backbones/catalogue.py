@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Callable, Mapping
 
 import jax
@@ -76,8 +77,9 @@ def check_size(backbone: Backbone, weights: Weights, size: int) -> None:
         raise UserError(f"data.image_size={size} leaves {backbone.name} no pixel in its last stage; give at least 32")
 
 
+@functools.cache
 def find(name: str) -> Network:
-    """The network of that name. Raises UserError that lists those there are."""
+    """The network of that name, made once. Raises UserError that lists those there are."""
     if name not in BACKBONES:
         close = difflib.get_close_matches(name, BACKBONES, n=1)
         hint = f"did you mean {close[0]}?" if close else "choose one of these"

@@ -1,53 +1,88 @@
 """How much work a stage is, as XLA counts what we have it do: a multiply-add is two, and a convolution that is computed by fewer
 multiplications than its definition has counts fewer."""
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
-from fteng.backbones.backbone import Backbone
+from fteng.backbones.backbone import Backbone, Pass
 from fteng.backbones.weights import Weights
 
 
 class StageFlops(NamedTuple):
-    """FLOPs of one image, one entry a stage. forward: of the output; trained: of that, and the gradients of parameters and input;
-    first: the same without the input's, as at the boundary. Zero in `trained` and `first` for stages that never train."""
+    """FLOPs of one image, one entry a stage. forward: of the output; trained: of that, and the gradients of parameters and input
+    (zero for stages that never train); first: the same without the input's, of each stage at which some plan begins to train."""
 
     forward: tuple[float, ...]
     trained: tuple[float, ...]
-    first: tuple[float, ...]
+    first: Mapping[int, float]
 
 
-def stage_flops(backbone: Backbone, weights: Weights, size: int, batch: int, lowest: int | None = None) -> StageFlops:
+def stage_flops(
+    backbone: Backbone, weights: Weights, size: int, batch: int, boundaries: Collection[int] = frozenset()
+) -> StageFlops:
     """Each stage for images of `size` pixels in batches of `batch`, lowered alone. Of the weights only shapes matter.
 
-    lowest: the first stage that some plan trains; gradients are counted from there on, without it nowhere.
+    boundaries: the stages at which some plan begins to train; gradients are counted from the lowest on, without one nowhere.
     """
     x = jax.eval_shape(backbone.preprocess.apply, jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8))
-    shapes = jax.eval_shape(lambda: (weights.params, weights.stats))
-    count = len(backbone.stages)
-    lowest = count if lowest is None else lowest
-    rows: list[tuple[float, float, float]] = []
-    for index in range(count):
-        params, stats = shapes
+    shapes = jax.eval_shape(lambda: tuple(zip(weights.params, weights.stats, strict=True)))
+    lowest = min(boundaries, default=len(backbone.stages))
+    # A network repeats its blocks, and to lower one takes a tenth of a second: each kind is lowered once.
+    kinds: dict[_Stage, _Stage] = {}
+    forward: list[float] = []
+    trained: list[float] = []
+    first: dict[int, float] = {}
+    for index, (graph, numbers) in enumerate(zip(backbone.graphdefs, shapes, strict=True)):
+        leaves, structure = jax.tree.flatten(numbers)
+        stage = _Stage(graph, structure, tuple(leaves), x)
+        stage = kinds.setdefault(stage, stage)
+        forward.append(_count(stage.forward) / batch)
+        trained.append(_count(stage.trained) / batch if index >= lowest else 0.0)
+        if index in boundaries:
+            first[index] = _count(stage.first) / batch
+        x = stage.forward.out_info
+    return StageFlops(tuple(forward), tuple(trained), first)
 
-        def stage(one: Any, x: jax.Array, stats: Any, index: int = index) -> jax.Array:
-            given = tuple(one if other == index else None for other in range(count))
-            return backbone.apply(given, stats, x, start=index, stop=index + 1)[0]
 
-        def trained(one: Any, x: jax.Array, stats: Any, dy: jax.Array, stage: Any = stage) -> Any:
-            return jax.vjp(lambda one, x: stage(one, x, stats), one, x)[1](dy)
+@dataclass(frozen=True)
+class _Stage:
+    """All that its FLOPs depend on. structure, leaves: of its parameters and statistics; x: its input."""
 
-        def first(one: Any, x: jax.Array, stats: Any, dy: jax.Array, stage: Any = stage) -> Any:
-            return jax.vjp(lambda one: stage(one, x, stats), one)[1](dy)
+    graph: "nnx.GraphDef[Any]"
+    structure: Any
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+    x: jax.ShapeDtypeStruct
 
-        y = jax.eval_shape(stage, params[index], x, stats)
-        forward = _count(stage, params[index], x, stats)
-        gradients = [_count(run, params[index], x, stats, y) if index >= lowest else 0.0 for run in (trained, first)]
-        rows.append((forward / batch, gradients[0] / batch, gradients[1] / batch))
-        x = y
-    return StageFlops(*map(tuple, zip(*rows, strict=True)))
+    def _run(self, params: Any, stats: Any, x: jax.Array) -> jax.Array:
+        return nnx.merge(self.graph, params, stats)(x, Pass())
+
+    @property
+    def _numbers(self) -> tuple[Any, Any]:
+        return jax.tree.unflatten(self.structure, self.leaves)
+
+    @cached_property
+    def forward(self) -> jax.stages.Lowered:
+        return jax.jit(self._run).lower(*self._numbers, self.x)
+
+    @cached_property
+    def trained(self) -> jax.stages.Lowered:
+        def run(params: Any, stats: Any, x: jax.Array, dy: jax.Array) -> Any:
+            return jax.vjp(lambda params, x: self._run(params, stats, x), params, x)[1](dy)
+
+        return jax.jit(run).lower(*self._numbers, self.x, self.forward.out_info)
+
+    @cached_property
+    def first(self) -> jax.stages.Lowered:
+        def run(params: Any, stats: Any, x: jax.Array, dy: jax.Array) -> Any:
+            return jax.vjp(lambda params: self._run(params, stats, x), params)[1](dy)
+
+        return jax.jit(run).lower(*self._numbers, self.x, self.forward.out_info)
 
 
 def total_flops(analysis: object) -> float:
@@ -58,5 +93,5 @@ def total_flops(analysis: object) -> float:
     return float(first["flops"])
 
 
-def _count(function: Any, *arguments: Any) -> float:
-    return total_flops(jax.jit(function).lower(*arguments).cost_analysis())
+def _count(lowered: jax.stages.Lowered) -> float:
+    return total_flops(lowered.cost_analysis())

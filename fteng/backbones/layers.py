@@ -3,6 +3,8 @@
 A norm's parameters are `scale` and `bias`, a matrix or filter is a `kernel`: freezing and weight decay go by these names.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -160,13 +162,15 @@ def max_pool(x: Float[Array, "n h w c"], size: int, stride: int, padding: int = 
 
 
 def _normal(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) -> Float[Array, "..."]:
-    def draw() -> np.ndarray:
-        return deviation * rng.standard_normal(shape, np.float32)
-
+    draw = functools.partial(_draw, rng, shape, deviation)
     # Where shapes alone are asked for, drawing VGG16's 138 million numbers would take seconds.
     if isinstance(jnp.zeros(()), Tracer):
         return jax.pure_callback(draw, jax.ShapeDtypeStruct(shape, jnp.float32))
     return jnp.asarray(draw())
+
+
+def _draw(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) -> np.ndarray:
+    return deviation * rng.standard_normal(shape, np.float32)
 
 
 def moments(x: Float[Array, "*batch c"]) -> tuple[Float[Array, "c"], Float[Array, "c"]]:

@@ -14,6 +14,8 @@ from fteng.backbones.backbone import Backbone, average
 from fteng.backbones.naming import Naming
 
 Tree = Any
+# Params and stats, one tree a stage.
+Trees = tuple[tuple[Tree, ...], tuple[Tree, ...]]
 
 
 class Stage(NamedTuple):
@@ -35,13 +37,15 @@ class PackageFile(NamedTuple):
 class Network(NamedTuple):
     """What a family says of one network.
 
-    initial: (seed, end) -> params and stats of the first `end` stages, or all, at a random start; namings: of its files, the one
-    whose preprocessing holds for random weights first; package: the file that `weights=package` means, where some package has one;
-    head_features: how many of the last tap's features the published classifier reads, the first ones.
+    initial: (seed, end) -> params and stats of the first `end` stages, or all, at a random start; shapes: of all of them, as
+    `jax.ShapeDtypeStruct`; namings: of its files, the one whose preprocessing holds for random weights first; package: the file
+    that `weights=package` means, where some package has one; head_features: how many of the last tap's features the published
+    classifier reads, the first ones.
     """
 
     backbone: Backbone
-    initial: Callable[..., tuple[tuple[Tree, ...], tuple[Tree, ...]]]
+    initial: Callable[..., Trees]
+    shapes: Trees
     namings: tuple[Naming, ...]
     package: PackageFile | None
     head_features: int
@@ -62,10 +66,8 @@ def make_network(
     def build(rng: np.random.Generator, end: int | None = None) -> list[nnx.Module]:
         return [stage.build(rng) for stage in stages[:end]]
 
-    def initial(seed: int, end: int | None = None) -> tuple[tuple[Tree, ...], tuple[Tree, ...]]:
-        parts = [nnx.split(module, nnx.Param, nnx.BatchStat) for module in build(np.random.default_rng(seed), end)]
-        params = tuple(nnx.to_pure_dict(param) for _, param, _ in parts)
-        return params, tuple(nnx.to_pure_dict(stat) for _, _, stat in parts)
+    def initial(seed: int, end: int | None = None) -> Trees:
+        return _trees(build(np.random.default_rng(seed), end))
 
     modules = nnx.eval_shape(lambda: build(np.random.default_rng(0)))
     backbone = Backbone(
@@ -77,7 +79,7 @@ def make_network(
         graphdefs=tuple(nnx.graphdef(module) for module in modules),
         pool=pool,
     )
-    return Network(backbone, initial, tuple(namings), package, head_features or stages[-1].channels)
+    return Network(backbone, initial, _trees(modules), tuple(namings), package, head_features or stages[-1].channels)
 
 
 def truncate(network: Network, end: int) -> Network:
@@ -98,8 +100,15 @@ def truncate(network: Network, end: int) -> Network:
     return network._replace(
         backbone=backbone,
         initial=lambda seed: network.initial(seed, end),
+        shapes=(network.shapes[0][:end], network.shapes[1][:end]),
         namings=namings,
     )
+
+
+def _trees(modules: Sequence[nnx.Module]) -> Trees:
+    parts = [nnx.split(module, nnx.Param, nnx.BatchStat) for module in modules]
+    params = tuple(nnx.to_pure_dict(param) for _, param, _ in parts)
+    return params, tuple(nnx.to_pure_dict(stat) for _, _, stat in parts)
 
 
 def _first_stages(naming: Naming, end: int) -> Naming:

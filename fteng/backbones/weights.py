@@ -56,8 +56,8 @@ def fit(network: Network, tensors: Mapping[str, np.ndarray], digest: str, origin
     if not naming.slots.keys() & tensors.keys():
         # Inside a wrapper, whose name is before every other.
         naming = next((known for known in network.namings if _behind(_body(known.slots), tensors)), naming)
-    # Shapes alone: to draw random numbers that are then replaced would take longer than to read the file.
-    params, stats = jax.eval_shape(lambda: network.initial(0))
+    # Shapes alone: to draw random numbers that are then replaced would take longer than to read the file. A copy, to be filled.
+    params, stats = jax.tree.map(lambda leaf: leaf, network.shapes)
     if _OWN_HEAD.keys() <= tensors.keys():
         naming = naming._replace(slots=_body(naming.slots) | _OWN_HEAD)
     slots = dict(naming.slots)

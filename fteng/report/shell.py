@@ -1,6 +1,7 @@
 """What every page stands in: its template with style and script inside, and a policy by which nothing else runs or loads."""
 
 import base64
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +17,25 @@ def fill(template: str, modules: Sequence[ModuleType], scripts: Sequence[str], *
     The policy names the one script by its digest: nothing else can run, and no request can leave the page.
     """
     # Imports cost a second; a caller that only asks for --help should not pay it.
-    import jinja2
     from markupsafe import Markup
+
+    script = "".join((_HERE / name).read_text(encoding="utf-8") for name in scripts)
+    return (
+        _environment(tuple(modules))
+        .get_template(template)
+        .render(
+            style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            **values,
+        )
+    )
+
+
+@functools.cache
+def _environment(modules: tuple[ModuleType, ...]) -> Any:
+    """Of jinja, which keeps the templates it compiled: a study's page is made anew with every trial that ends."""
+    import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
@@ -27,10 +45,4 @@ def fill(template: str, modules: Sequence[ModuleType], scripts: Sequence[str], *
         lstrip_blocks=True,
     )
     environment.globals |= {module.__name__.rpartition(".")[2]: module for module in modules}
-    script = "".join((_HERE / name).read_text(encoding="utf-8") for name in scripts)
-    return environment.get_template(template).render(
-        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        **values,
-    )
+    return environment

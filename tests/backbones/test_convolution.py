@@ -1,6 +1,6 @@
 """Our convolutions and their gradients against XLA's own, for each kind of layer that the networks have."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -54,6 +54,25 @@ _LAYERS = {
     "convnext 7x7": _Layer((1, 8, 6, 5), None, 7, 1, 3),
 }
 _WINOGRAD = "vgg 64 to 128"
+# One of each way to compute and of each way to pad; the rest are slow.
+_USUAL = (
+    _WINOGRAD,
+    "winograd, padding wider than the kernel",
+    "resnet 3x3 stride 2",
+    "resnet 1x1 stride 2",
+    "1x1 padded",
+    "one channel",
+    "even size",
+    "patches padded",
+    "depthwise 3x3 stride 2, same pads unevenly",
+    "depthwise 5x5 stride 2, symmetric",
+    "depthwise valid",
+)
+
+
+def _layers(names: Iterable[str], usual: Collection[str] = _USUAL) -> Any:
+    params = [pytest.param(name, marks=[pytest.mark.slow] * (name not in usual)) for name in names]
+    return pytest.mark.parametrize("name", params)
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +82,7 @@ def _small_layers_go_the_way_of_large_ones(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(convolution, "_FEW_PIXELS", 0)
 
 
-@pytest.mark.parametrize("name", _LAYERS)
+@_layers(_LAYERS)
 def test_it_is_the_native_convolution_with_its_gradients(name: str):
     with jax.enable_x64(True):
         for got, wanted in zip(*_both(_LAYERS[name], np.float64), strict=True):
@@ -71,7 +90,7 @@ def test_it_is_the_native_convolution_with_its_gradients(name: str):
             np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-12 * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("name", [_WINOGRAD, "resnet stem", "resnet 3x3 stride 2", "depthwise 5x5 stride 2, symmetric"])
+@_layers([_WINOGRAD, "resnet stem", "resnet 3x3 stride 2", "depthwise 5x5 stride 2, symmetric"])
 def test_float32_is_exact_to_rounding_image_by_image(name: str, monkeypatch: pytest.MonkeyPatch):
     """As large images are worked on."""
     monkeypatch.setattr(winograd, "_TILES", 1)
@@ -84,7 +103,7 @@ def test_float32_is_exact_to_rounding_image_by_image(name: str, monkeypatch: pyt
         assert np.abs(ours - exact).max() < 1e-5 * np.abs(exact).max()
 
 
-@pytest.mark.parametrize("name", [_WINOGRAD, "resnet 3x3 stride 2", "resnet 1x1", "patches padded", "depthwise 3x3"])
+@_layers([_WINOGRAD, "resnet 3x3 stride 2", "resnet 1x1", "patches padded", "depthwise 3x3"], [_WINOGRAD, "depthwise 3x3"])
 def test_bfloat16_is_no_less_exact_than_the_native_convolution(name: str):
     layer = _LAYERS[name]
     with jax.enable_x64(True):
@@ -95,7 +114,7 @@ def test_bfloat16_is_no_less_exact_than_the_native_convolution(name: str):
         assert error <= 2 * allowed + 0.01 * np.abs(wanted).max()
 
 
-@pytest.mark.parametrize("name", ["vgg 64", "even size", "patches padded", "depthwise valid"])
+@_layers(["vgg 64", "even size", "patches padded", "depthwise valid"], ["vgg 64", "depthwise valid"])
 def test_gradients_are_finite_differences(name: str):
     layer = _LAYERS[name]
     with jax.enable_x64(True):
@@ -104,7 +123,7 @@ def test_gradients_are_finite_differences(name: str):
         check_grads(convolve, (x, kernel), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["vgg 64", "resnet stem", "patches padded", "depthwise valid"])
+@_layers(["vgg 64", "resnet stem", "patches padded", "depthwise valid"], ["vgg 64", "depthwise valid"])
 def test_under_vmap_each_member_has_its_own_kernel_and_gradient(name: str):
     layer = _LAYERS[name]
     x, kernel = _arguments(layer, np.float32)

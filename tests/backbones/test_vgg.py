@@ -130,7 +130,7 @@ def test_a_cut_file_names_what_is_missing_and_what_is_too_small():
 def test_sizes_that_are_not_seven_places_are_refused_by_fc6_alone(size, places):
     network = find("vgg16")
     backbone = network.backbone
-    params, stats = jax.eval_shape(lambda: network.initial(0))
+    params, stats = network.shapes
     x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
 
     def run(params, stats, x, stop):

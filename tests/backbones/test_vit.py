@@ -54,7 +54,7 @@ def test_rows_and_columns_of_a_wide_image_are_not_confused(small_file):
 
 @pytest.mark.parametrize(("size", "below", "above"), [(225, 224, 240), (15, 16, 32)])
 def test_an_image_that_patches_do_not_cover_is_refused_in_one_line(size, below, above):
-    params, stats = jax.eval_shape(lambda: SMALL.initial(0))
+    params, stats = SMALL.shapes
     x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     with pytest.raises(UserError, match=rf"data\.image_size: .* got {size}, .*multiples of 16; take {below} or {above}") as caught:
         jax.eval_shape(SMALL.backbone.apply, params, stats, x)
@@ -62,7 +62,7 @@ def test_an_image_that_patches_do_not_cover_is_refused_in_one_line(size, below, 
 
 
 def test_half_precision_stays_half_precision_at_another_size():
-    params, stats = jax.eval_shape(lambda: DINOV2.initial(0))
+    params, stats = DINOV2.shapes
     half = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), params)
     tokens, _ = jax.eval_shape(DINOV2.backbone.apply, half, stats, jax.ShapeDtypeStruct((1, 42, 42, 3), jnp.bfloat16))
     assert (tokens.shape, tokens.dtype) == ((1, 10, 384), jnp.bfloat16)
@@ -94,7 +94,7 @@ def test_torchvision_names_come_back_as_they_were():
     """Of one block: the whole is 350 MB."""
     base = vit.base_patch16()
     torchvision = base.namings[1]
-    params, stats = jax.eval_shape(lambda: base.initial(0))
+    params, stats = base.shapes
     with np.load(golden_file.GOLDEN / "vit_base_patch16_torchvision.npz", allow_pickle=False) as file:
         shapes = json.loads(str(file["shapes"]))
     assert torchvision.slots.keys() == shapes.keys()

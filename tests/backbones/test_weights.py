@@ -79,7 +79,7 @@ def test_every_group_of_a_mismatch_is_listed_apart(tmp_path):
 def drawn() -> dict[str, np.ndarray]:
     """EfficientNet-Lite0 in the names of its package, all ones, with a classifier of three."""
     network = efficientnet.lite0()
-    params, stats = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), jax.eval_shape(lambda: network.initial(0)))
+    params, stats = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), network.shapes)
     head = {"kernel": np.ones((1280, 3), np.float32), "bias": np.ones(3, np.float32)}
     return named(network.namings[0], params, stats, head)
 
@@ -134,7 +134,7 @@ def test_a_file_of_a_wrapper_says_what_it_has_before_every_name(drawn, naming, p
 
 def test_a_name_that_ends_alike_is_no_wrapper():
     network = find("resnet18")
-    params, stats = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), jax.eval_shape(lambda: network.initial(0)))
+    params, stats = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), network.shapes)
     tensors = named(network.namings[0], params, stats, None)
     del tensors["conv1.weight"]
     assert "layer1.0.conv1.weight" in tensors
@@ -184,9 +184,7 @@ _HEAVY = {"vgg16", "vgg16_bn", "vit_base_patch16"}
 def test_every_naming_can_be_inverted(name):
     network = find(name)
     # Numbers that tell every place from every other, and cost less than to draw them.
-    trees = jax.tree.map(
-        lambda leaf: np.arange(leaf.size, dtype=np.float32).reshape(leaf.shape), jax.eval_shape(lambda: network.initial(0))
-    )
+    trees = jax.tree.map(lambda leaf: np.arange(leaf.size, dtype=np.float32).reshape(leaf.shape), network.shapes)
     features = network.backbone.channels[-1]
     for naming in network.namings:
         has_head = any(slot.collection == "head" for slot in naming.slots.values())
@@ -249,7 +247,7 @@ def test_a_whole_file_of_any_naming_fits_the_network_without_its_end(naming):
     """Of the stages that are left both publishers' names are the same; what they call the rest tells them apart."""
     (slots,) = (known.slots for known in find("vgg16").namings if known.name == naming)
     short = truncate(find("vgg16"), 13)
-    params, stats = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), jax.eval_shape(lambda: short.initial(0)))
+    params, stats = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), short.shapes)
     kept = next(known for known in short.namings if known.name == naming)
     tensors = dict.fromkeys(slots, np.zeros(1, np.float32)) | named(kept, params, stats, None)
     assert fit(short, tensors, "", "here").naming == naming
@@ -257,7 +255,7 @@ def test_a_whole_file_of_any_naming_fits_the_network_without_its_end(naming):
 
 def test_a_head_of_both_kinds_of_features_is_kept_under_our_names():
     network = find("vit_small_patch16")
-    params, stats = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), jax.eval_shape(lambda: network.initial(0)))
+    params, stats = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), network.shapes)
     body = named(network.namings[0], params, stats, None)
     both = {"fteng.head.kernel": np.ones((768, 2), np.float32), "fteng.head.bias": np.ones(2, np.float32)}
     head = fit(network, body | both, "", "here").source_head
