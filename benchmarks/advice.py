@@ -108,8 +108,8 @@ def cases_of(quick: bool) -> list[Case]:
             end = f"{network}-{size}"
             cases.append(Case(f"digits-{end}", _DIGITS, small))
             cases.append(Case(f"digits-merged-{end}", _DIGITS, (*small, merged), answer="late"))
-            cases.append(Case(f"digits-colour-{end}", _FOLDER, (*small, _DEPTHS), partial(_write_digits, _coloured), "early"))
-            cases.append(Case(f"digits-frequency-{end}", _FOLDER, (*small, _DEPTHS), partial(_write_digits, _high_pass), "early"))
+            cases.append(Case(f"digits-colour-{end}", _FOLDER, (*small, _DEPTHS), partial(write_digits, coloured), "early"))
+            cases.append(Case(f"digits-frequency-{end}", _FOLDER, (*small, _DEPTHS), partial(write_digits, high_pass), "early"))
             if _FASHION.exists():
                 cases.append(Case(f"fashion-{end}", "configs/fashion_mnist.py", (*small, "--config.data.split_column=")))
             # At 240 px a study of more is one of hours.
@@ -133,7 +133,7 @@ def _networks() -> list[str]:
     return found or ["efficientnet_lite0"]
 
 
-def _write_digits(change: Callable[[np.ndarray], np.ndarray], folder: Path) -> None:
+def write_digits(change: Callable[[np.ndarray], np.ndarray], folder: Path) -> None:
     """The digits as a folder of classes, each image of (8, 8) grey values in [0, 1] changed to (h, w, 3)."""
     pixels, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
     for index, (image, label) in enumerate(zip(pixels.reshape(-1, 8, 8) / 16, labels.tolist(), strict=True)):
@@ -142,13 +142,13 @@ def _write_digits(change: Callable[[np.ndarray], np.ndarray], folder: Path) -> N
         Image.fromarray((255 * np.clip(change(image), 0, 1)).astype(np.uint8)).save(path)
 
 
-def _coloured(grey: np.ndarray) -> np.ndarray:
+def coloured(grey: np.ndarray) -> np.ndarray:
     """Dark on light, red where there was white: what a camera with other colours would see."""
     large = np.kron(grey, np.ones((6, 6)))
     return np.stack([1 - 0.2 * large, 1 - large, 0.6 * (1 - large)], axis=2)
 
 
-def _high_pass(grey: np.ndarray) -> np.ndarray:
+def high_pass(grey: np.ndarray) -> np.ndarray:
     """Edges alone, on grey: the low frequencies are gone."""
     large = np.kron(grey, np.ones((6, 6)))
     return np.repeat((0.5 + large - ndimage.gaussian_filter(large, 2.0))[:, :, None], 3, axis=2)

@@ -173,6 +173,16 @@ _STUDIES = (
     Column("advice_seconds", "advice, s"),
     Column("sweep_seconds", "sweep, s"),
 )
+_STRENGTH = (
+    *_plain("data", "taps"),
+    Column("n", "splits"),
+    Column("lead.validation", "lead, by validation"),
+    Column("lead.folds", "by folds"),
+    Column("lead.difference", "difference"),
+    Column("test.validation", "test, by validation"),
+    Column("test.folds", "by folds"),
+    Column("test.difference", "difference"),
+)
 _RACES = (
     Column("study"),
     Column("n", "training images"),
@@ -272,6 +282,12 @@ lower bound is all work over all nodes, or the longest unit.""",
             Table("", _having("night"), _NIGHTS),
             Table("A turn at the mutex, with real files", _having("turn"), _TURN),
         ),
+    ),
+    "strength": Section(
+        """The L2 strength of a linear classifier chosen by validation, or by folds of the training images, as fteng does. In
+points of balanced accuracy: the lead that validation gives the chosen tap over test, and its score on test; the difference is folds
+less validation, mean [95 % interval] over the splits. 300 training images, 75 of validation.""",
+        (Table("", every, _STRENGTH),),
     ),
     "race": Section(
         """What a race recommends against what the whole sweep of the same trials recommends (two rates, one seed), both chosen on

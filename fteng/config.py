@@ -87,7 +87,7 @@ class DataConfig:
     )
     limit: int = _key(0, "use at most so many images, stratified by class (0: all)", low=0)
     merge: tuple[str, ...] = _key((), "classes to merge, as `new=old1+old2`, for example `defect=local+global`")
-    val_fraction: float = _key(0.2, "share of the groups that choose (depth, rate, strength), met on average", low=0.01, high=0.9)
+    val_fraction: float = _key(0.2, "share of the groups that choose (stage, depth, rate), met on average", low=0.01, high=0.9)
     test_fraction: float = _key(0.3, "share of the groups that take part in no choice, met on average", low=0.01, high=0.9)
     split_by: str = _key(
         "group",

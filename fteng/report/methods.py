@@ -75,7 +75,7 @@ def _network(summary: Summary, cite: Cited) -> str:
     text = (
         f"The network was {summary['backbone']} with {words.weights(summary['weights'])}, taken as a list of {len(stages)} stages"
         f" from {stages[0]} to {stages[-1]}. A linear classifier was fitted to the pooled output of every stage, its L2 strength"
-        " chosen on validation"
+        " chosen by five folds of the training images that cut no group"
     )
     if not summary["trials"] or not recipe:
         return f"{text}."

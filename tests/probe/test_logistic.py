@@ -31,6 +31,25 @@ def test_as_good_as_scikit_learn():
     assert solution.gradient.max() <= 3e-4
 
 
+def test_left_out_is_what_scikit_learn_says_of_images_it_has_not_seen():
+    features, labels = load_digits(return_X_y=True)
+    features, labels = features[:150].astype(np.float32), labels[:150]
+    strengths, folds = np.array([1e-3, 1e-1, 1.0]), [np.arange(start, 150, 3) for start in range(3)]
+    std = features.std(axis=0)
+    standard = (features - features.mean(axis=0)) / np.where(std > 0, std, 1)
+    for strength, ours in zip(strengths, fit(features, labels, 10, strengths, folds).left_out, strict=True):
+        losses = []
+        for fold in folds:
+            seen = np.setdiff1d(np.arange(150), fold)
+            model = LogisticRegression(C=1 / (strength * len(seen)), max_iter=5000, tol=1e-8).fit(standard[seen], labels[seen])
+            losses.extend(-np.log(model.predict_proba(standard[fold])[np.arange(len(fold)), labels[fold]]))
+        assert ours == pytest.approx(np.mean(losses), rel=0.03)
+
+
+def test_without_folds_nothing_is_left_out():
+    assert np.isnan(fit(np.eye(4, 2, dtype=np.float32), np.arange(4) % 2, 2, np.array([0.1, 1.0])).left_out).all()
+
+
 @pytest.mark.parametrize("channels", [1, 3, 200])
 def test_wide_narrow_and_degenerate(channels):
     """More channels than images, a constant channel and a twin channel give finite numbers."""

@@ -1,14 +1,16 @@
 import numpy as np
+import pytest
 
 from fteng.data.prepare import Dataset
 from fteng.probe.probe import STRENGTHS, fit_probe
 
 
-def dataset(train):
+def dataset(train, groups=None, labels=None):
     n = 40
     names = np.array([str(row) for row in range(n)])
+    groups, labels = names if groups is None else groups, np.arange(n) % 2 if labels is None else labels
     splits = {"train": np.asarray(train), "val": np.arange(24, 32), "test": np.arange(32, 40)}
-    return Dataset("made", ("a", "b"), np.zeros((n, 1, 1, 3), np.uint8), np.arange(n) % 2, names, names, splits, "digest", {})
+    return Dataset("made", ("a", "b"), np.zeros((n, 1, 1, 3), np.uint8), labels, names, groups, splits, "digest", {})
 
 
 def test_of_equally_good_strengths_the_strongest():
@@ -24,3 +26,31 @@ def test_a_probe_on_a_part_is_that_of_a_smaller_data_set():
     np.testing.assert_array_equal(found.head["kernel"], alone.head["kernel"])
     assert found.strength == alone.strength
     assert not np.array_equal(found.head["kernel"], fit_probe(features, whole).head["kernel"])
+
+
+def test_what_validation_says_does_not_choose_the_strength():
+    """It will compare probes with tuned networks, and would flatter what it has chosen itself."""
+    features = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32) + (np.arange(40) % 2)[:, None]
+    other = np.where(np.arange(40) < 24, np.arange(40) % 2, 1 - np.arange(40) % 2)
+    found, contrary = fit_probe(features, dataset(np.arange(24))), fit_probe(features, dataset(np.arange(24), labels=other))
+    assert found.strength == contrary.strength
+    np.testing.assert_array_equal(found.head["kernel"], contrary.head["kernel"])
+
+
+def test_a_group_left_out_is_left_out_whole():
+    """Each image has a twin in its group, and labels mean nothing: images by themselves would be known again by their twins."""
+    # Of twelve groups some have labels by chance that features tell.
+    rng = np.random.default_rng(4)
+    features, labels = np.repeat(rng.normal(size=(20, 30)), 2, axis=0).astype(np.float32), np.repeat(rng.integers(0, 2, 20), 2)
+    apart = fit_probe(features, dataset(np.arange(24), labels=labels))
+    together = fit_probe(features, dataset(np.arange(24), np.repeat(np.arange(20), 2).astype(str), labels))
+    assert apart.strength < 1e-2
+    assert together.strength > 0.1
+
+
+@pytest.mark.parametrize("train", [[0], [0, 1], [0, 1, 2]])
+def test_of_one_group_alone_the_images_are_dealt(train):
+    features = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    found = fit_probe(features, dataset(train, np.array(["one"] * 40)))
+    assert np.isfinite(found.predictions["val"].logits).all()
+    assert found.strength in STRENGTHS
