@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fteng.config import SweepConfig, TrainConfig
+from fteng.config import TrainConfig
 from fteng.report import view, words
 from fteng.report.works import Cited
 
@@ -38,7 +38,7 @@ def write(summary: Summary) -> tuple[list[str], str]:
 
 
 def _config(summary: Summary, part: str) -> Mapping[str, Any]:
-    return summary["run"]["config"].get(part, {})
+    return summary["run"]["config"][part]
 
 
 def _data(summary: Summary) -> str:
@@ -59,12 +59,10 @@ def _data(summary: Summary) -> str:
     text += f" They were split into {parts}"
     if view.groups_are_whole(summary) and sum(dataset["groups"].values()) != total:
         text += ", with all images of a group in one split"
-    seed = given.get("split_seed")
-    text += f" (seed {seed})" if seed is not None and not given.get("folds") else ""
-    if given.get("folds"):
-        text += f"; the test set is fold {given.get('fold', 0) + 1} of {given['folds']}"
-    resized = _RESIZED[given.get("resize", "squash")]
-    text += f". {resized} {dataset['image_size']} × {dataset['image_size']} pixels."
+    text += (
+        f"; the test set is fold {given['fold'] + 1} of {given['folds']}" if given["folds"] else f" (seed {given['split_seed']})"
+    )
+    text += f". {_RESIZED[given['resize']]} {dataset['image_size']} × {dataset['image_size']} pixels."
     if len(dataset["classes"]) == 2:
         text += f" Sensitivity, average precision and the like count {dataset['classes'][1]} as the positive class."
     return text
@@ -77,7 +75,7 @@ def _network(summary: Summary, cite: Cited) -> str:
         f" from {stages[0]} to {stages[-1]}. A linear classifier was fitted to the pooled output of every stage, its L2 strength"
         " chosen by five folds of the training images that cut no group"
     )
-    if not summary["trials"] or not recipe:
+    if not summary["trials"]:
         return f"{text}."
     # What was done; before anything was, what is planned.
     trials = view.trained(summary) or summary["trials"]
@@ -88,27 +86,26 @@ def _network(summary: Summary, cite: Cited) -> str:
         f", peak learning rate {' or '.join(f'{rate:g}' for rate in rates)}, {_schedule(recipe)}"
         f", {view.seeds(trials)}). {_ways(trials, stages)}"
     )
-    usual = TrainConfig()
-    if recipe.get("head_init", usual.head_init) == "probe":
+    if recipe["head_init"] == "probe":
         text += f"The head started from the classifier of the frozen network {cite('kumar2022')}. "
     else:
         text += "The head started from zero. "
     text += _batch_norm(summary, trials, recipe)
-    text += f"Augmentation: {', '.join(recipe['augment'])}" if recipe.get("augment") else "Images were not augmented"
-    if recipe.get("augment") and recipe.get("views"):
+    text += f"Augmentation: {', '.join(recipe['augment'])}" if recipe["augment"] else "Images were not augmented"
+    if recipe["augment"] and recipe["views"]:
         text += f" ({recipe['views']} views of each image, the same for all trials)"
-    mixup, smoothing = recipe.get("mixup", usual.mixup), recipe.get("label_smoothing", usual.label_smoothing)
+    mixup, smoothing = recipe["mixup"], recipe["label_smoothing"]
     text += f"; images and labels were mixed in pairs (mixup, Beta({mixup:g}, {mixup:g}))" if mixup else ""
     text += f"; labels were smoothed by {smoothing:g}" if smoothing else ""
-    if recipe.get("activations", usual.activations) != usual.activations:
+    if recipe["activations"] != TrainConfig().activations:
         text += f"; outputs of frozen stages were handed on as {recipe['activations']}"
-    balance = _BALANCE.get(recipe.get("balance", "none"), "")
+    balance = _BALANCE.get(recipe["balance"], "")
     return f"{text}.{' ' * bool(balance)}{balance}"
 
 
 def _plans(trials: Sequence[Mapping[str, Any]], stages: Sequence[str]) -> str:
     """What was frozen and what trained, as the beginning of a sentence."""
-    tuned = [row for row in trials if row.get("trainable_stages", ["unknown"])]
+    tuned = [row for row in trials if row["trainable_stages"]]
     depths = sorted({row["freeze_depth"] for row in tuned if row["freeze_depth"] is not None} - {len(stages)})
     sets = list(dict.fromkeys(tuple(row["trainable_stages"]) for row in tuned if row["freeze_depth"] is None))
     parts = []
@@ -125,13 +122,9 @@ def _plans(trials: Sequence[Mapping[str, Any]], stages: Sequence[str]) -> str:
 
 def _ways(trials: Sequence[Mapping[str, Any]], stages: Sequence[str]) -> str:
     """What of the sweep departs from the usual way, one sentence each."""
-    usual = SweepConfig()
-    found = {
-        name: sorted({row.get("variant", {}).get(name, default) for row in trials})
-        for name, default in (("layer_decay", usual.layer_decays[0]), ("unfreezing", usual.unfreezing[0]), ("init", usual.init[0]))
-    }
+    found = {name: sorted({row["variant"][name] for row in trials}) for name in ("layer_decay", "unfreezing", "init")}
     taps = sorted({row["tap"] for row in trials}, key=stages.index)
-    leaves = sorted({str(row.get("leaves", "all")) for row in trials})
+    leaves = sorted({row["leaves"] for row in trials})
     told = []
     if taps != [stages[-1]]:
         told.append(f"The head read the output of {_listed(taps, 'or')}, and the stages behind it were dropped.")
@@ -146,31 +139,29 @@ def _ways(trials: Sequence[Mapping[str, Any]], stages: Sequence[str]) -> str:
     controls = [_CONTROLS[name] for name in found["init"] if name in _CONTROLS]
     if controls:
         told.append(f"As controls, never recommended, the same plans started from {_listed(controls, 'and')}.")
-    clones = sum(bool(row.get("variant", {}).get("parent")) for row in trials)
+    clones = sum(bool(row["variant"]["parent"]) for row in trials)
     if clones:
         told.append(f"{words.number(clones, 'trial')} continued from the weights of another.")
     return "".join(f"{sentence} " for sentence in told)
 
 
 def _batch_norm(summary: Summary, trials: Sequence[Mapping[str, Any]], recipe: Mapping[str, Any]) -> str:
-    # Who gave a source profile may have batch norm all the same; records of before say only what the source is.
-    if not summary["weights"].get("batch_norm", summary["source_profile"].get("kind") == "batch_norm"):
+    if not summary["weights"]["batch_norm"]:
         return ""
-    modes = {row.get("variant", {}).get("batch_norm", "keep") for row in trials}
+    modes = {row["variant"]["batch_norm"] for row in trials}
     text = f"Batch normalisation {_listed([_BATCH_NORM[mode] for mode in _BATCH_NORM if mode in modes], 'or')}"
     if modes & {"batch", "batch_all"}:
-        text += f" (momentum {recipe.get('bn_momentum', TrainConfig().bn_momentum):g})"
+        text += f" (momentum {recipe['bn_momentum']:g})"
     return f"{text}. "
 
 
 def _schedule(recipe: Mapping[str, Any]) -> str:
-    usual = TrainConfig()
-    warmup, clip = (recipe.get(name, getattr(usual, name)) for name in ("warmup_fraction", "clip_norm"))
+    warmup, clip = recipe["warmup_fraction"], recipe["clip_norm"]
     text = f"linear warm-up over {100 * warmup:g} % of the steps, then " if warmup else ""
-    if recipe.get("schedule", usual.schedule) == "cosine":
+    if recipe["schedule"] == "cosine":
         text += "cosine schedule"
     else:
-        drops = [f"{100 * share:g} %" for share in recipe.get("drops", usual.drops)]
+        drops = [f"{100 * share:g} %" for share in recipe["drops"]]
         text += f"a tenth of the rate from {_listed(drops, 'and')} of the steps on" if drops else "a constant rate"
     return text + (f", gradients clipped to norm {clip:g}" if clip else "")
 
@@ -181,15 +172,15 @@ def _listed(names: Sequence[str], last: str) -> str:
 
 
 def _optimizer(recipe: Mapping[str, Any], cite: Cited) -> str:
-    if recipe.get("optimizer") == "sgd":
-        return f"SGD with momentum {recipe.get('momentum', TrainConfig().momentum):g}"
+    if recipe["optimizer"] == "sgd":
+        return f"SGD with momentum {recipe['momentum']:g}"
     return f"AdamW {cite('loshchilov2019')}"
 
 
 def _choice(summary: Summary, cite: Cited) -> str:
     judge, sweep = summary["judge"], _config(summary, "sweep")
     text = "Rate and depth were chosen on the validation images alone"
-    if sweep.get("search") == "race":
+    if sweep["search"] == "race":
         text += ", in a race in which rates and depths that could no longer win were stopped early"
     margin, level = f"{judge['margin']:g}", f"{judge['confidence'] * 100:g} %"
     return (

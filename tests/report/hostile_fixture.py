@@ -50,4 +50,4 @@ def _spoil(value: Any, key: str = "") -> Any:
         return {name: _spoil(item, name) for name, item in value.items()}
     if isinstance(value, list):
         return [_spoil(item, key) for item in value]
-    return value + EVIL if isinstance(value, str) and key not in ("metric", "status", "method", "keeps") else value
+    return value + EVIL if isinstance(value, str) and key not in ("metric", "status", "method", "keeps", "parent") else value

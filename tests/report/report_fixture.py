@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from fteng.trials import Variant
 from tests.report.recommended_fixture import make_calibration, make_curves, make_final, make_mistakes, make_subgroups
 from tests.report.record_fixture import make_audit, make_dataset, make_run
 
@@ -60,7 +61,11 @@ def make_summary(
     rng = random.Random(0)
     summary: dict[str, Any] = {
         "backbone": "efficientnet_lite0",
-        "weights": {"source": "package", "sha256": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"},
+        "weights": {
+            "source": "package",
+            "batch_norm": True,
+            "sha256": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        },
         "experiment": "Woven textile: does a fault show in the first stages of an ImageNet network, or in the last?",
         "dataset": make_dataset(),
         "stages": list(STAGES),
@@ -108,7 +113,7 @@ def make_summary(
                         "freeze_depth": depth,
                         "trainable_stages": list(STAGES[depth:]),
                         "leaves": "all",
-                        "variant": {},
+                        "variant": Variant()._asdict(),
                         "seed": seed,
                         "learning_rate": rate,
                         "status": "diverged" if lost else "done",

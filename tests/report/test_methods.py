@@ -3,6 +3,7 @@
 import re
 
 from fteng.report import methods
+from fteng.trials import Variant
 from tests.report.report_fixture import JUDGED, STAGES, explain, make_summary
 
 
@@ -46,7 +47,7 @@ def test_what_a_race_never_began_is_not_said_to_be_done() -> None:
 
 def test_random_weights_are_not_called_pretrained() -> None:
     summary = make_summary(metrics=JUDGED)
-    summary["weights"] = {"source": "random", "sha256": "random:0"}
+    summary["weights"] = {"source": "random", "batch_norm": True, "sha256": "random:0"}
     text = methods.write(summary)[0][1]
     assert "with random weights, not pretrained, taken as" in text
     assert "random:0" not in text
@@ -54,7 +55,7 @@ def test_random_weights_are_not_called_pretrained() -> None:
 
 def test_batch_norm_is_told_whatever_the_source_is_known_from() -> None:
     summary = make_summary(metrics=JUDGED)
-    summary["source_profile"] = {"kind": "file"}
+    summary["source_profile"], summary["weights"]["batch_norm"] = {"kind": "file"}, False
     assert "Batch normalisation" not in methods.write(summary)[0][1]
     summary["weights"]["batch_norm"] = True
     assert "Batch normalisation kept the statistics of pretraining" in methods.write(summary)[0][1]
@@ -68,7 +69,7 @@ def test_methods_name_what_is_not_usual() -> None:
     summary["run"]["config"]["train"] |= recipe | {"clip_norm": 0.0, "optimizer": "sgd", "head_init": "zero", "balance": "weights"}
     summary["run"]["config"]["data"]["resize"] = "letterbox"
     summary["dataset"]["classes"] = ["nominal", "local"]
-    other = {"variant": {"layer_decay": 0.7, "unfreezing": "gradual", "init": "random", "batch_norm": "batch"}}
+    other = {"variant": Variant(layer_decay=0.7, unfreezing="gradual", init="random", batch_norm="batch")._asdict()}
     summary["trials"] += [
         summary["trials"][0]
         | {"freeze_depth": 4, "trainable_stages": list(STAGES[4:10]), "tap": STAGES[9], "leaves": "norm"}
