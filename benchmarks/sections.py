@@ -93,6 +93,7 @@ _PROBES = (
     Column("sklearn_seconds", "scikit-learn, s"),
     Column("sklearn / ours", "scikit-learn / fteng", goal=">= 20"),
     Column("ours / pass", "fteng / pass", goal="<= 0.1"),
+    Column("study / pass", "in a study / pass"),
     Column("largest excess of sklearn's loss", "largest excess of scikit-learn's loss, share of the loss at zero"),
 )
 _LAYERS = (
@@ -221,7 +222,8 @@ x compile. It needs a Python with torch, timm and torchvision: `--torch-python=P
     ),
     "probes": Section(
         """The linear classifiers of every tap (ten strengths, five folds) against scikit-learn's on the same features, to the same
-loss, and against the pass over the images. Median [min, max] of n.""",
+loss, and against the pass over the images. In a study all images and the folds are one call, and folds only rank strengths.
+Median [min, max] of n.""",
         (Table("", every, _PROBES),),
     ),
     "convolution": Section(
