@@ -82,14 +82,14 @@ def _left_out(
     """Mean log loss of every image by the heads fitted without its fold."""
     if not folds:
         return np.full(strengths, np.nan)
-    every, losses = np.asarray(rows, np.float64), np.zeros(strengths)
+    every, losses = np.asarray(rows), np.zeros(strengths)
     for fold in folds:
         chosen = np.ones(len(labels), bool)
         chosen[fold] = False
-        kernels, biases, _ = descend(chosen)
-        logits = np.einsum("nr,rsk->snk", every[fold], np.asarray(kernels, np.float64), optimize=True) + np.asarray(biases)[:, None]
-        own = np.take_along_axis(logits, labels[fold][None, :, None], axis=2)[..., 0]
-        losses += (logsumexp(logits, axis=2) - own).sum(axis=1)
+        kernels, biases, _ = map(np.asarray, descend(chosen))
+        logits = (every[fold] @ kernels.reshape(len(kernels), -1)).reshape(len(fold), *biases.shape) + biases
+        own = np.take_along_axis(logits, labels[fold][:, None, None], axis=2)[..., 0]
+        losses += (logsumexp(logits, axis=2) - own).sum(axis=0)
     return losses / sum(map(len, folds))
 
 

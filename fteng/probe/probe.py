@@ -32,7 +32,7 @@ def fit_probe(features: Float[np.ndarray, "n channels"], dataset: Dataset, train
 
     The strength with the least log loss on images left out is chosen, by folds of the training images that cut no group; of
     equal ones the strongest. Not by val: there it would be picked, at every tap, for the very images that then compare probes
-    with tuned networks, which measured a lead of one to two points over what test says (`python -m benchmarks.strength`).
+    with tuned networks, and be flattered by them (`python -m benchmarks.strength`).
     """
     train = dataset.splits["train"] if train is None else train
     labels = dataset.labels[train]
