@@ -3,7 +3,8 @@
 import re
 import subprocess
 import sys
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,11 @@ ROOT = Path(__file__).parent.parent
 DOC = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", DOC, re.DOTALL | re.MULTILINE)
 RNGS = nnx.Rngs(0)
-CONV = nnx.Conv(3, 4, (3, 3), rngs=RNGS)
+
+
+@cache
+def conv() -> nnx.Conv:
+    return nnx.Conv(3, 4, (3, 3), rngs=RNGS)
 
 
 class Ran(NamedTuple):
@@ -218,7 +223,7 @@ def test_images_of_another_size_are_taken_where_they_fit() -> None:
     images = np.random.default_rng(0).integers(0, 255, (30, 10, 10), np.uint8)
     data = fteng.make_dataset(images, np.arange(30) % 2)
     plan = fteng.prefix_plan(["first"], 1)
-    assert fteng.Trial(*fteng.from_flax(sole(CONV), image_size=8, mean=0, std=255), data, plan).entry.pooled
+    assert fteng.Trial(*fteng.from_flax(sole(conv()), image_size=8, mean=0, std=255), data, plan).entry.pooled
     flat = fteng.from_flax(sole(lambda x: x.reshape(len(x), -1)), image_size=8, mean=0, std=255)
     with pytest.raises(UserError, match="images of 10 pixels do not run through a network made for 8; resize them to 8"):
         fteng.Trial(*flat, data, plan)
@@ -265,30 +270,34 @@ class Masked(nnx.Module):
         return self.norm(x, mask=jnp.ones(x.shape))
 
 
+# Made where they are tested: to make a layer compiles, which every worker would do.
 @pytest.mark.parametrize(
-    ("stages", "said"),
+    ("make", "said"),
     [
-        ({}, "got no stage"),
-        (sole(lambda x: nnx.relu(CONV(x))), "'first' is a function that holds jax arrays"),
-        (sole(CONV.__call__), "holds jax arrays"),
-        ({"one": CONV, "two": nnx.Sequential(nnx.Conv(4, 3, (1, 1), rngs=RNGS), CONV)}, "'one' and 'two' share parameters"),
-        (sole(Keeps(nnx.Rngs(0))), "'first' holds a Rng"),
-        (sole(Keeps(nnx.data(jnp.ones(3)))), "'value'"),
-        (sole(Keeps(nnx.BatchStat(jnp.ones(3)))), "holds a BatchStat at 'value'"),
-        (sole(Keeps(nnx.Param(jnp.ones(3, jnp.bfloat16)))), "value is bfloat16, allowed: float32"),
-        (sole(MyNorm(3, rngs=RNGS)), "a MyNorm of its own making"),
-        (sole(nnx.BatchNorm(8, axis=1, rngs=RNGS)), "over axis 1"),
-        (sole(Masked()), "with a mask"),
-        (sole(nnx.Dropout(0.1, broadcast_dims=(1,), rngs=RNGS)), "broadcast_dims"),
-        (sole(nnx.Linear(4, 4, rngs=RNGS)), r"'first' does not run on \(2, 8, 8, 3\)"),
-        (sole(linen.Dense(3)), "'first' does not run on"),
-        (sole(lambda x: (x, x)), "allowed: one array of floats"),
-        (sole(lambda x: x.mean()), "allowed: one array of floats"),
+        (dict, "got no stage"),
+        (lambda: sole(lambda x: nnx.relu(conv()(x))), "'first' is a function that holds jax arrays"),
+        (lambda: sole(conv().__call__), "holds jax arrays"),
+        (
+            lambda: {"one": conv(), "two": nnx.Sequential(nnx.Conv(4, 3, (1, 1), rngs=RNGS), conv())},
+            "'one' and 'two' share parameters",
+        ),
+        (lambda: sole(Keeps(nnx.Rngs(0))), "'first' holds a Rng"),
+        (lambda: sole(Keeps(nnx.data(jnp.ones(3)))), "'value'"),
+        (lambda: sole(Keeps(nnx.BatchStat(jnp.ones(3)))), "holds a BatchStat at 'value'"),
+        (lambda: sole(Keeps(nnx.Param(jnp.ones(3, jnp.bfloat16)))), "value is bfloat16, allowed: float32"),
+        (lambda: sole(MyNorm(3, rngs=RNGS)), "a MyNorm of its own making"),
+        (lambda: sole(nnx.BatchNorm(8, axis=1, rngs=RNGS)), "over axis 1"),
+        (lambda: sole(Masked()), "with a mask"),
+        (lambda: sole(nnx.Dropout(0.1, broadcast_dims=(1,), rngs=RNGS)), "broadcast_dims"),
+        (lambda: sole(nnx.Linear(4, 4, rngs=RNGS)), r"'first' does not run on \(2, 8, 8, 3\)"),
+        (lambda: sole(linen.Dense(3)), "'first' does not run on"),
+        (lambda: sole(lambda x: (x, x)), "allowed: one array of floats"),
+        (lambda: sole(lambda x: x.mean()), "allowed: one array of floats"),
     ],
 )
-def test_what_cannot_be_run_is_refused_in_one_line(stages: dict[str, Any], said: str) -> None:
+def test_what_cannot_be_run_is_refused_in_one_line(make: Callable[[], dict[str, Any]], said: str) -> None:
     with pytest.raises(UserError, match=said) as raised:
-        fteng.from_flax(stages, image_size=8, mean=0, std=255)
+        fteng.from_flax(make(), image_size=8, mean=0, std=255)
     assert "\n" not in str(raised.value)
 
 
@@ -296,9 +305,9 @@ def test_other_wrong_arguments_are_refused(small: Small) -> None:
     trial, shift = partial(small.trial, 1), fteng.TrainConfig(augment=("shift",))
     other = fteng.prefix_plan(["flat", "norm"], 1)
     wrong = (
-        (lambda: fteng.from_flax(sole(CONV), image_size=8, mean=(1, 2), std=1), "mean: got"),
-        (lambda: fteng.from_flax(sole(CONV), image_size=8, mean=0, std=0), "std: got 0"),
-        (lambda: fteng.to_flax(sole(CONV), [{}, {}], [{}, {}]), "2 params"),
+        (lambda: fteng.from_flax(sole(conv()), image_size=8, mean=(1, 2), std=1), "mean: got"),
+        (lambda: fteng.from_flax(sole(conv()), image_size=8, mean=0, std=0), "std: got 0"),
+        (lambda: fteng.to_flax(sole(conv()), [{}, {}], [{}, {}]), "2 params"),
         (lambda: fteng.Trial(*small, other), "plan: got stages flat, norm"),
         (lambda: fteng.Trial(*small, fteng.prefix_plan([], 0)), "plan: got stages"),
         (lambda: trial(head={"kernel": np.ones((3, 10)), "bias": np.ones(10)}), "head: got"),
