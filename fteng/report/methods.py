@@ -124,7 +124,7 @@ def _ways(trials: Sequence[Mapping[str, Any]], stages: Sequence[str]) -> str:
     """What of the sweep departs from the usual way, one sentence each."""
     found = {name: sorted({row["variant"][name] for row in trials}) for name in ("layer_decay", "unfreezing", "init")}
     taps = sorted({row["tap"] for row in trials}, key=stages.index)
-    leaves = sorted({row["leaves"] for row in trials})
+    leaves: list[str] = sorted({row["leaves"] for row in trials})
     told = []
     if taps != [stages[-1]]:
         told.append(f"The head read the output of {_listed(taps, 'or')}, and the stages behind it were dropped.")
