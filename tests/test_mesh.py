@@ -162,8 +162,8 @@ def test_a_batch_that_devices_do_not_divide_is_one_line(tmp_path, flags):
 
 @pytest.mark.slow
 def test_a_study_on_four_devices_is_that_on_one(finished, tmp_path):
-    """To rounding, which AdamW divides by rounding: of the largest logit 1.2e-5 was seen on one processor; on another, where the
-    trial that tunes runs away in its two epochs (logits of 1,600), 7e-5 in 99 of 100, and 7e-4 in one image. Choices are equal."""
+    """To rounding, which AdamW divides by rounding, so that a trial that tunes goes its own way: of the largest logit up to 7.5e-4
+    was seen, where a head alone differs by 1.7e-5. Choices are equal. What one step does is in the tests above."""
     alone, _ = finished
     emulated = "--xla_force_host_platform_device_count=4"
     ended = run(tmp_path / "study", "--config.train.devices=4", "--config.train.shard_frozen=true", XLA_FLAGS=emulated)
@@ -173,10 +173,9 @@ def test_a_study_on_four_devices_is_that_on_one(finished, tmp_path):
         other = tmp_path / "study" / "trials" / folder.name
         first, second = (read_predictions(where / "predictions.parquet") for where in (folder, other))
         for split, answers in first.items():
-            scale = np.abs(answers.logits).max()
-            apart = np.abs(answers.logits - second[split].logits)
-            assert np.quantile(apart, 0.99) < 1e-4 * scale
-            assert apart.max() < 1e-3 * scale
+            apart = np.abs(answers.logits - second[split].logits).max()
+            tuned = bool(read_json(folder / "result.json")["trainable_stages"])
+            assert apart < (1e-3 if tuned else 1e-4) * np.abs(answers.logits).max()
         audit = {check["check"]: check["passed"] for check in read_json(other / "result.json")["audit"]}
         assert audit == {check["check"]: check["passed"] for check in read_json(folder / "result.json")["audit"]}
     summaries = [read_json(where / "report" / "summary.json") for where in (alone, tmp_path / "study")]
