@@ -161,13 +161,14 @@ def test_a_batch_that_devices_do_not_divide_is_one_line(tmp_path, flags):
 
 
 @pytest.mark.slow
-def test_a_study_on_four_devices_is_that_on_one(finished, tmp_path):
-    """To rounding, which AdamW divides by rounding, so that a trial that tunes goes its own way: of the largest logit up to 7.5e-4
-    was seen, on other processors it may be more; a sum that lacks a device is off by tenths. A head alone: 1.7e-5. Choices
-    are equal. What one step does is in the tests above."""
-    alone, _ = finished
+@pytest.mark.timeout(600)
+def test_a_study_on_four_devices_is_that_on_one(tmp_path):
+    """To rounding, and choices are equal. By SGD: AdamW divides rounding by rounding, after which a trial that tunes goes its own
+    way, by up to 7.5e-4 of the largest logit where a head alone differed by 1.7e-5."""
+    alone, sgd = tmp_path / "alone", "--config.train.optimizer=sgd"
+    assert run(alone, sgd).returncode == 0
     emulated = "--xla_force_host_platform_device_count=4"
-    ended = run(tmp_path / "study", "--config.train.devices=4", "--config.train.shard_frozen=true", XLA_FLAGS=emulated)
+    ended = run(tmp_path / "study", sgd, "--config.train.devices=4", "--config.train.shard_frozen=true", XLA_FLAGS=emulated)
     assert ended.returncode == 0, ended.stderr
     assert "on each of 4 devices" in ended.stderr
     for folder in (alone / "trials").iterdir():
@@ -175,8 +176,7 @@ def test_a_study_on_four_devices_is_that_on_one(finished, tmp_path):
         first, second = (read_predictions(where / "predictions.parquet") for where in (folder, other))
         for split, answers in first.items():
             apart = np.abs(answers.logits - second[split].logits).max()
-            tuned = bool(read_json(folder / "result.json")["trainable_stages"])
-            assert apart < (1e-2 if tuned else 1e-4) * np.abs(answers.logits).max()
+            assert apart < 1e-4 * np.abs(answers.logits).max()
         audit = {check["check"]: check["passed"] for check in read_json(other / "result.json")["audit"]}
         assert audit == {check["check"]: check["passed"] for check in read_json(folder / "result.json")["audit"]}
     summaries = [read_json(where / "report" / "summary.json") for where in (alone, tmp_path / "study")]

@@ -1,7 +1,7 @@
 """How much work a stage is, as XLA counts what we have it do: a multiply-add is two, and a convolution that is computed by fewer
 multiplications than its definition has counts fewer."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -42,11 +42,11 @@ def stage_flops(
         leaves, structure = jax.tree.flatten(numbers)
         stage = _Stage(graph, structure, tuple(leaves), x)
         stage = kinds.setdefault(stage, stage)
-        forward.append(_count(stage.forward) / batch)
-        trained.append(_count(stage.trained) / batch if index >= lowest else 0.0)
+        forward.append(stage.forward / batch)
+        trained.append(stage.trained / batch if index >= lowest else 0.0)
         if index in boundaries:
-            first[index] = _count(stage.first) / batch
-        x = stage.forward.out_info
+            first[index] = stage.first / batch
+        x = stage.lowered.out_info
     return StageFlops(tuple(forward), tuple(trained), first)
 
 
@@ -62,27 +62,36 @@ class _Stage:
     def _run(self, params: Any, stats: Any, x: jax.Array) -> jax.Array:
         return nnx.merge(self.graph, params, stats)(x, Pass())
 
+    def _slope(self, run: Callable[..., Any]) -> float:
+        """FLOPs of run(params, stats, x, dy)."""
+        return total_flops(jax.jit(run).lower(*self._numbers, self.x, self.lowered.out_info).cost_analysis())
+
     @property
     def _numbers(self) -> tuple[Any, Any]:
         return jax.tree.unflatten(self.structure, self.leaves)
 
     @cached_property
-    def forward(self) -> jax.stages.Lowered:
+    def lowered(self) -> jax.stages.Lowered:
+        """Forward."""
         return jax.jit(self._run).lower(*self._numbers, self.x)
 
     @cached_property
-    def trained(self) -> jax.stages.Lowered:
+    def forward(self) -> float:
+        return total_flops(self.lowered.cost_analysis())
+
+    @cached_property
+    def trained(self) -> float:
         def run(params: Any, stats: Any, x: jax.Array, dy: jax.Array) -> Any:
             return jax.vjp(lambda params, x: self._run(params, stats, x), params, x)[1](dy)
 
-        return jax.jit(run).lower(*self._numbers, self.x, self.forward.out_info)
+        return self._slope(run)
 
     @cached_property
-    def first(self) -> jax.stages.Lowered:
+    def first(self) -> float:
         def run(params: Any, stats: Any, x: jax.Array, dy: jax.Array) -> Any:
             return jax.vjp(lambda params: self._run(params, stats, x), params)[1](dy)
 
-        return jax.jit(run).lower(*self._numbers, self.x, self.forward.out_info)
+        return self._slope(run)
 
 
 def total_flops(analysis: object) -> float:
@@ -91,7 +100,3 @@ def total_flops(analysis: object) -> float:
     if not isinstance(first, dict):
         raise KeyError(f"this backend does not count FLOPs: {type(analysis).__name__}")
     return float(first["flops"])
-
-
-def _count(lowered: jax.stages.Lowered) -> float:
-    return total_flops(lowered.cost_analysis())

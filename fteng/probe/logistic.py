@@ -76,13 +76,13 @@ def _left_out(
     rows: Float[Array, "n r"],
     labels: Int[np.ndarray, "n"],
     folds: Sequence[Int[np.ndarray, "_"]],
-    strengths: int,
+    count: int,
     descend: Callable[[Bool[np.ndarray, "n"]], tuple[jax.Array, jax.Array, jax.Array]],
 ) -> Float[np.ndarray, "s"]:
-    """Mean log loss of every image by the heads fitted without its fold."""
+    """Mean log loss of every image by the heads fitted without its fold. count: of strengths."""
     if not folds:
-        return np.full(strengths, np.nan)
-    every, losses = np.asarray(rows), np.zeros(strengths)
+        return np.full(count, np.nan)
+    every, losses = np.asarray(rows), np.zeros(count)
     for fold in folds:
         chosen = np.ones(len(labels), bool)
         chosen[fold] = False

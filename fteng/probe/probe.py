@@ -37,8 +37,8 @@ def fit_probe(features: Float[np.ndarray, "n channels"], dataset: Dataset, train
     train = dataset.splits["train"] if train is None else train
     labels = dataset.labels[train]
     solution = fit(features[train], labels, len(dataset.classes), STRENGTHS, _folds(labels, dataset.groups[train]))
-    # Without folds, from a single image, all are nan: the strongest.
-    losses = np.nan_to_num(solution.left_out, nan=0.0)
+    # What is no number is never the best; where none is one, as from a single image, the strongest.
+    losses = np.where(np.isfinite(solution.left_out), solution.left_out, np.inf)
     best = len(losses) - 1 - int(np.argmin(losses[::-1]))
     head = {"kernel": solution.kernels[best], "bias": solution.biases[best]}
     predictions = {split: _answers(features, dataset, split, **head) for split in ("val", "test")}

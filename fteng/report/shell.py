@@ -34,7 +34,7 @@ def fill(template: str, modules: Sequence[ModuleType], scripts: Sequence[str], *
 
 @functools.cache
 def _environment(modules: tuple[ModuleType, ...]) -> Any:
-    """Of jinja, which keeps the templates it compiled: a study's page is made anew with every trial that ends."""
+    """Of jinja, which keeps the templates it compiled for all pages that a process makes."""
     import jinja2
 
     environment = jinja2.Environment(

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from fteng.data.prepare import Dataset
+from fteng.probe import probe
+from fteng.probe.logistic import fit
 from fteng.probe.probe import STRENGTHS, fit_probe
 
 
@@ -54,3 +56,11 @@ def test_of_one_group_alone_the_images_are_dealt(train):
     found = fit_probe(features, dataset(train, np.array(["one"] * 40)))
     assert np.isfinite(found.predictions["val"].logits).all()
     assert found.strength in STRENGTHS
+
+
+def test_a_strength_whose_loss_is_no_number_is_not_chosen(monkeypatch):
+    left_out = np.linspace(2.0, 1.0, len(STRENGTHS))
+    left_out[[3, -1]] = np.nan
+    monkeypatch.setattr(probe, "fit", lambda *arguments: fit(*arguments)._replace(left_out=left_out))
+    features = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    assert fit_probe(features, dataset(np.arange(24))).strength == STRENGTHS[-2]
