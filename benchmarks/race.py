@@ -2,40 +2,29 @@
 
     python -m benchmarks.race [--quick] [--studies=DIR] [--minutes=N]
 
-Studies of the collection of `benchmarks.advice`, each swept and raced with the same trials (two rates, one seed: fewer than usual,
-so a race can save less than with more). What each recommends was chosen on validation; its regret is read off the test scores of
+Studies of `benchmarks.collection`, each swept and raced with the same trials (two rates, one seed: fewer than usual, so a race can
+save less than with more). What each recommends was chosen on validation; its regret is read off the test scores of
 the sweep: points behind the best plan there. `share`: of the sweep's epochs that the race trained; seconds are of trials alone. In
 DIR finished studies are not run again. Quick: one small study, no record.
 """
 
-import argparse
-import math
 import sys
-import tempfile
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.advice import cases_of, run
+from benchmarks.collection import cases_of, options, run
 from benchmarks.record import write_record
 from fteng.analysis.metrics import METRICS
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one small study, no record")
-    parser.add_argument("--studies", type=Path, help="folder of the studies, kept (default: a temporary one)")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no study after so long")
-    args = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        where, end = (args.studies or Path(folder)).resolve(), time.monotonic() + 60 * args.minutes
-        for case in cases_of(args.quick)[: 1 if args.quick else None]:
-            if time.monotonic() > end:
+    with options(__doc__, "one small study") as (quick, where, over):
+        for case in cases_of(quick)[: 1 if quick else None]:
+            if over():
                 break
             swept = run(case, where)
             raced = swept and run(case, where, "--config.sweep.search=race")
@@ -48,7 +37,7 @@ def main() -> int:
         told = (f"{row[name]['regret']:.1f}: {row[name]['recommended']}" for name in ("sweep", "race"))
         table.add_row(row["study"], row["best"], *told, f"{row['share']:.2f}")
     Console(width=160).print(table)
-    if not args.quick:
+    if not quick:
         print(f"record: {write_record('race', rows)}")
     return 0
 

@@ -22,7 +22,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import softmax
 
-from benchmarks.advice import coloured, high_pass, write_digits
+from benchmarks.collection import coloured, high_pass, write_digits
 from benchmarks.record import write_record
 from fteng.analysis.metrics import METRICS
 from fteng.backbones.catalogue import load
