@@ -92,7 +92,7 @@ def _depth(comparison: Comparison) -> list[Markup]:
     metric = comparison["metric"]
     title = f"{words.capital(words.metric_name(metric))} on test images" + " (lower is better)" * words.lower_is_better(metric)
     below = "← everything tuned · share of the leading stages frozen · nothing tuned →"
-    return _lines(lines, _Axes(title, below, figures._domain(every, (), None), (-0.05, 1.05), True))
+    return _lines(lines, _Axes(title, below, figures._domain(every, None), (-0.05, 1.05), True))
 
 
 def _distance(comparison: Comparison, key: str, title: str) -> list[Markup]:
@@ -191,7 +191,7 @@ def _recommended(comparison: Comparison) -> Markup | None:
     title = f"{words.capital(words.metric_name(metric))} of what each recommends" + " (lower is better)" * words.lower_is_better(
         metric
     )
-    return _rows(marks, title, figures._domain(marks, (), None))
+    return _rows(marks, title, figures._domain(marks, None))
 
 
 def _folklore(comparison: Comparison) -> Markup | None:

@@ -50,11 +50,13 @@ def depth_curve(
 ) -> Markup:
     """Score against freeze depth: an interval a depth, a dot a trial (filled at the chosen rate), chance, the choice.
 
-    trials stand right of their depth, one column a learning rate; `Mark.at` holds that place already.
+    trials stand right of their depth, one column a learning rate; `Mark.at` holds that place already. One that ran away so far
+    that the plans would fill less than half of the axis is a triangle at its edge.
     """
     depths = sorted({int(mark.at) for mark in marks})
     gap = spacing(depths, len(stages))
-    domain = _domain(marks, trials, chance)
+    low, high = _reach(marks, 1)
+    domain = _domain([*marks, *(mark for mark in trials if low <= mark.value <= high)], chance)
     names = {depth: stages[depth - 1] if 0 < depth <= len(stages) else "" for depth in depths}
     # The converter measures text in its own font, so its overlap test is too kind to names; 7 px a character is not.
     room = 850 * gap / (depths[-1] - depths[0] + 1.25 * gap)
@@ -81,9 +83,14 @@ def depth_curve(
         text = band.mark_text(align="left", baseline="bottom", dy=-5, color=ACCENT, text="recommended", fontWeight=600, fontSize=12)
         layers += [band.mark_rect(color=SOFT).encode(x=x, x2=alt.X2("end")), text.encode(x=x, y=y)]
     layers += _chance(chance, domain, horizontal=True)
-    dots = _chart([mark._asdict() for mark in trials]).mark_point(size=34, strokeWidth=1.3, opacity=0.75, aria=True)
+    dots = _chart([mark._asdict() | {"edge": min(max(mark.value, domain[0]), domain[1])} for mark in trials])
+    dots = dots.mark_point(size=34, strokeWidth=1.3, opacity=0.75, aria=True)
     fill = alt.when("datum.chosen").then(color).otherwise(alt.value("transparent"))
-    layers.append(dots.encode(x=x, y=y, stroke=color, fill=fill, description=TITLE).properties(name="trials"))
+    shape = alt.when("datum.value < datum.edge").then(alt.value("triangle-down"))
+    shape = shape.when("datum.value > datum.edge").then(alt.value("triangle-up")).otherwise(alt.value("circle"))
+    at_edge = _score(alt.Y("edge:Q"), domain)
+    layers.append(dots.encode(x=x, y=at_edge, stroke=color, fill=fill, shape=shape, description=TITLE).properties(name="trials"))
+    layers += _beyond(trials, domain)
     rows = _chart([mark._asdict() for mark in marks])
     layers.append(rows.mark_line(strokeWidth=1.6, opacity=0.45).encode(x=x, y=y, color=color))
     layers += _intervals(marks, x, color, horizontal=False)
@@ -96,7 +103,7 @@ def depth_curve(
 
 def probes(test: Sequence[Mark], val: Sequence[Mark], *, metric: str, stages: Sequence[str], chance: float | None) -> Markup:
     """Probe scores a tap, first stage on top: the test score with its interval, the validation score as a ring."""
-    domain = _domain(test, val, chance)
+    domain = _domain([*test, *val], chance)
     x, y = _score(alt.X("value:Q"), domain), _rows(stages)
     rings = _chart([mark._asdict() for mark in val]).mark_point(size=44, stroke=MUTED, strokeWidth=1.4, aria=True)
     dots = _chart([mark._asdict() for mark in test]).mark_point(size=60, filled=True, opacity=1, color=ACCENT, aria=True)
@@ -126,7 +133,7 @@ def quality_against_cost(marks: Sequence[Mark], *, metric: str, cost: str, numbe
     logarithmic = min(costs) > 0 and max(costs) > 20 * min(costs)
     scale = alt.Scale(type="log" if logarithmic else "linear", zero=False, nice=False, padding=24)
     x = alt.X("at:Q").axis(alt.Axis(title=cost, format=numbers, tickCount=5, grid=False, ticks=not logarithmic)).scale(scale)
-    y = _score(alt.Y("value:Q"), _domain(marks, (), None))
+    y = _score(alt.Y("value:Q"), _domain(marks, None))
     color = alt.when("datum.chosen").then(alt.value(ACCENT)).otherwise(alt.value(MUTED))
     rows = _chart([mark._asdict() for mark in marks])
     layers = [
@@ -207,16 +214,41 @@ def _intervals(marks: Sequence[Mark], other: Any, color: Any, *, horizontal: boo
     return [rule.encode(color=color, **place)]
 
 
-def _domain(marks: Sequence[Mark], more: Sequence[Mark], chance: float | None) -> tuple[float, float]:
-    """The range of the score axis: all scores and intervals, and chance unless it would press those of marks into a third."""
+def _bounds(marks: Sequence[Mark]) -> tuple[float, float]:
     found = [bound for mark in marks for bound in (mark.value, mark.low, mark.high) if bound is not None]
-    spread = max(max(found) - min(found), 0.01)
-    found += [mark.value for mark in more]
-    low, high = min(found), max(found)
-    if chance is not None and low - 2 * spread <= chance <= high + 2 * spread:
+    return min(found), max(found)
+
+
+def _reach(marks: Sequence[Mark], spreads: float) -> tuple[float, float]:
+    """The range of the marks and so many of its widths on either side."""
+    low, high = _bounds(marks)
+    spread = max(high - low, 0.01)
+    return low - spreads * spread, high + spreads * spread
+
+
+def _domain(marks: Sequence[Mark], chance: float | None) -> tuple[float, float]:
+    """The range of the score axis: all scores and intervals, and chance unless it would press those into a third."""
+    low, high = _bounds(marks)
+    least, most = _reach(marks, 2)
+    if chance is not None and least <= chance <= most:
         low, high = min(low, chance), max(high, chance)
     margin = 0.06 * max(high - low, 0.01)
     return low - margin, high + margin
+
+
+def _beyond(trials: Sequence[Mark], domain: tuple[float, float]) -> list[Any]:
+    """Words at the edges that trials lie beyond."""
+    below = [mark.value for mark in trials if mark.value < domain[0]]
+    above = [mark.value for mark in trials if mark.value > domain[1]]
+    layers = []
+    for values, edge, side, baseline, dy in ((below, domain[0], "below", "bottom", -6), (above, domain[1], "above", "top", 6)):
+        if values:
+            low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+            text = f"{words.number(len(values), 'trial')} ({low if low == high else f'{low} to {high}'}) {side} this axis"
+            rows = _chart([{"value": edge}])
+            label = rows.mark_text(align="right", baseline=baseline, dx=-4, dy=dy, color=MUTED, fontSize=11, text=text)
+            layers.append(label.encode(y=alt.Y("value:Q"), x=alt.value("width")).properties(name=f"trials_{side}"))
+    return layers
 
 
 def _chance(chance: float | None, domain: tuple[float, float], *, horizontal: bool) -> list[Any]:

@@ -23,6 +23,23 @@ def test_every_trial_is_a_dot_with_its_words(page: str) -> None:
     assert "block11" in curve
 
 
+def test_trials_that_ran_away_stand_at_the_edge_and_leave_the_axis_to_the_plans() -> None:
+    summary = make_summary(depths=(0, 12, 18), metrics=JUDGED)
+    metric = summary["judge"]["metric"]
+    away = [trial for trial in summary["trials"] if trial["test"] and trial["freeze_depth"] < 18 and trial["learning_rate"] == 1e-3]
+    for index, trial in enumerate(away):
+        trial["test"][metric] = 0.01 * index
+    (_, (wide, narrow)), *_ = drawings.draw(view.clean(summary)).depth
+    said = f"{len(away)} trials (0.00 to 0.0{len(away) - 1}) below this axis"
+    assert said in wide
+    assert said in narrow
+    ticks = [float(found) for found in re.findall(r">(\d\.\d\d)</text>", wide)]
+    assert min(ticks) >= 0.3
+    # Each still says its own number.
+    assert f"rate 0.001, seed {away[1]['seed']}: 0.010" in wide
+    assert 'class="trials_below"' in wide
+
+
 def test_plans_of_one_name_stay_apart() -> None:
     summary = make_summary(depths=(0, 12, 18), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
     alternatives = summary["recommendation"]["alternatives"]
