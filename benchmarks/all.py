@@ -58,6 +58,7 @@ BENCHMARKS = (
     Benchmark("page"),
     Benchmark("faults"),
     Benchmark("scale"),
+    Benchmark("alarms"),
     Benchmark("strength"),
     Benchmark("race"),
     Benchmark("advice"),

@@ -285,6 +285,11 @@ lower bound is all work over all nodes, or the longest unit.""",
             Table("A turn at the mutex, with real files", _having("turn"), _TURN),
         ),
     ),
+    "alarms": Section(
+        """How often the statistics are wrong where the truth is known, simulated under the null; the range is the 95 % error of the
+simulation itself (Wilson 1927). A noticeable difference is looked for at three stages, of images in groups of four.""",
+        (Table("", every, (Column("what"), Column("rate"), Column("n", "draws")), judged="rate"),),
+    ),
     "strength": Section(
         """The L2 strength of a linear classifier chosen by validation, or by folds of the training images, as fteng does. In
 points of balanced accuracy: the lead that validation gives the chosen tap over test, and its score on test; the difference is folds

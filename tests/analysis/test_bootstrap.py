@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from simulated_patients import as_predictions, draw
 
+from benchmarks.alarms import coverage
+from benchmarks.simulated import as_predictions, draw
 from fteng.analysis.bootstrap import (
     depth_score,
     depth_scores,
@@ -121,26 +122,15 @@ def test_zero_event_bound_is_the_rule_of_three() -> None:
     assert (1 - zero_event_bound(7, 0.05)) ** 7 == pytest.approx(0.05)
 
 
-def _coverage(draws: int, patients: int, auc: float, resamples: int, seed: int) -> float:
-    rng, covered = np.random.default_rng(seed), 0
-    for number in range(draws):
-        (depth,) = draw(rng, patients, [auc])
-        found = interval(depth, "auc", group_weights(depth[0].groups, resamples, seed=number), 0.95)
-        assert found.low is not None
-        assert found.high is not None
-        covered += found.low <= auc <= found.high
-    return covered / draws
-
-
 def test_intervals_cover_a_known_auc() -> None:
     # 200 draws: with a true coverage of 0.95, four standard deviations are 0.062.
-    assert _coverage(200, 120, 0.88, 300, seed=0) >= 0.888
+    assert coverage(200, 120, 0.88, 300, seed=0) >= 0.888
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("patients", "auc"), [(120, 0.8), (120, 0.88), (120, 0.95), (250, 0.9)])
 def test_intervals_cover_a_known_auc_in_93_to_97_percent_of_1000_draws(patients: int, auc: float) -> None:
-    assert 0.93 <= _coverage(1000, patients, auc, 1000, seed=1) <= 0.97
+    assert 0.93 <= coverage(1000, patients, auc, 1000, seed=1) <= 0.97
 
 
 @pytest.mark.slow

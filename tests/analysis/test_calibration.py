@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from simulated_patients import as_predictions
 
+from benchmarks.simulated import as_predictions
 from fteng.analysis.calibration import apply_temperature, fit_temperature, reliability
 from fteng.analysis.metrics import evaluate
 from fteng.results import Predictions

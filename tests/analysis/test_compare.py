@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 from scipy import stats
-from simulated_patients import as_predictions, draw
 
+from benchmarks.simulated import as_predictions, draw
 from fteng.analysis.bootstrap import group_weights
 from fteng.analysis.compare import Scores, delong, every_pair, holm, paired, training_luck
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from simulated_patients import as_predictions
 from sklearn import metrics as reference
 from sklearn.preprocessing import label_binarize
 
+from benchmarks.simulated import as_predictions
 from fteng.analysis.metrics import METRICS, applicable, evaluate, probabilities_of, resampled
 from fteng.results import Predictions
 

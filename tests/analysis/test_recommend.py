@@ -1,29 +1,15 @@
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
-from simulated_patients import as_predictions, draw
 
+from benchmarks.alarms import wrong_verdicts
+from benchmarks.simulated import as_predictions, candidate_at, study_of
 from fteng.analysis.bootstrap import depth_score, group_weights
 from fteng.analysis.recommend import Candidate, best_rate, recommend
 from fteng.results import Predictions
 
 
-def _candidate(depth: int, val: list[Predictions]) -> Candidate:
-    """Of four stages, so many frozen."""
-    return Candidate(f"freeze depth {depth}", "block3", depth, 4 - depth, 10.0, val, val)
-
-
-def _study(
-    aucs: Sequence[float], patients: int, seed: int = 0, seeds: int = 1, luck: float = 0.0, common: float = 0.6
-) -> tuple[list[Candidate], np.ndarray]:
-    """Freeze depths 0, 1, ... with these AUCs, and weights."""
-    depths = draw(np.random.default_rng(seed), patients, list(aucs), seeds, luck, common)
-    return [_candidate(*pair) for pair in enumerate(depths)], group_weights(depths[0][0].groups, 400, seed=seed)
-
-
 def test_the_shallowest_that_is_not_worse_is_recommended() -> None:
-    candidates, weights = _study([0.9, 0.9, 0.9, 0.9, 0.6], 600, common=0.95)
+    candidates, weights = study_of([0.9, 0.9, 0.9, 0.9, 0.6], 600, common=0.95)
     found = recommend(candidates, "auc", 0.03, 0.95, weights)
     verdicts = [row.verdict for row in found.comparisons]
     assert found.index == 3
@@ -40,7 +26,7 @@ def test_the_shallowest_that_is_not_worse_is_recommended() -> None:
 
 
 def test_resamples_that_lack_a_class_count_for_neither_side() -> None:
-    candidates, weights = _study([0.9, 0.895, 0.6], 300)
+    candidates, weights = study_of([0.9, 0.895, 0.6], 300)
     without = weights.copy()
     without[:30, candidates[0].val[0].labels == 1] = 0
     found, told = (recommend(candidates, "auc", 0.01, 0.95, one) for one in (without, weights[30:]))
@@ -50,7 +36,7 @@ def test_resamples_that_lack_a_class_count_for_neither_side() -> None:
 
 
 def test_a_tiny_validation_set_shows_nothing_so_the_best_itself_is_recommended() -> None:
-    candidates, weights = _study([0.9, 0.9, 0.9, 0.9, 0.9], 10)
+    candidates, weights = study_of([0.9, 0.9, 0.9, 0.9, 0.9], 10)
     found = recommend(candidates, "auc", 0.05, 0.95, weights)
     assert found.index == found.best == int(np.argmax([depth_score(one.val, "auc") for one in candidates]))
     assert {row.verdict for row in found.comparisons} == {"best", "unclear"}
@@ -59,7 +45,7 @@ def test_a_tiny_validation_set_shows_nothing_so_the_best_itself_is_recommended()
 
 def test_among_perfect_depths_the_shallowest_is_the_best_even_on_few_images() -> None:
     labels = np.repeat([0, 1], 15)
-    candidates = [_candidate(depth, [as_predictions(labels, (labels - 0.5) * (depth + 1))]) for depth in range(5)]
+    candidates = [candidate_at(depth, [as_predictions(labels, (labels - 0.5) * (depth + 1))]) for depth in range(5)]
     found = recommend(candidates, "auc", 0.01, 0.95, group_weights(np.arange(30), 200, seed=0))
     assert found.index == 4
     assert "nothing that trains less, or ends earlier, was tried" in found.reason
@@ -84,9 +70,9 @@ def test_a_loss_is_better_when_lower_and_the_margin_is_in_its_points() -> None:
     labels = rng.integers(0, 2, 800)
     score = 2 * labels - 1 + 2 * rng.normal(size=800)
     candidates = [
-        _candidate(0, [as_predictions(labels, 0.5 * score)]),
-        _candidate(1, [as_predictions(labels, 0.55 * score)]),
-        _candidate(2, [as_predictions(labels, 3 * score)]),
+        candidate_at(0, [as_predictions(labels, 0.5 * score)]),
+        candidate_at(1, [as_predictions(labels, 0.55 * score)]),
+        candidate_at(2, [as_predictions(labels, 3 * score)]),
     ]
     weights = group_weights(np.arange(800), 300, seed=0)
     found = recommend(candidates, "log_loss", 0.02, 0.95, weights)
@@ -98,14 +84,14 @@ def test_a_loss_is_better_when_lower_and_the_margin_is_in_its_points() -> None:
 
 
 def test_the_test_set_takes_no_part() -> None:
-    candidates, weights = _study([0.8, 0.85, 0.9, 0.7], 200)
+    candidates, weights = study_of([0.8, 0.85, 0.9, 0.7], 200)
     first = recommend(candidates, "auc", 0.02, 0.95, weights)
     turned = [one._replace(test=[seed._replace(labels=1 - seed.labels) for seed in one.test]) for one in candidates]
     assert recommend(turned, "auc", 0.02, 0.95, weights) == first
 
 
 def test_the_order_of_candidates_does_not_matter() -> None:
-    candidates, weights = _study([0.8, 0.9, 0.9, 0.85], 200, seeds=2, luck=0.05)
+    candidates, weights = study_of([0.8, 0.9, 0.9, 0.85], 200, seeds=2, luck=0.05)
     first = recommend(candidates, "auc", 0.02, 0.95, weights)
     second = recommend(candidates[::-1], "auc", 0.02, 0.95, weights)
     assert (first.index, first.best) == (3 - second.index, 3 - second.best)
@@ -115,19 +101,19 @@ def test_the_order_of_candidates_does_not_matter() -> None:
 
 
 def test_more_depths_make_every_claim_harder() -> None:
-    candidates, weights = _study([0.9, 0.88, 0.8, 0.8, 0.8], 200)
+    candidates, weights = study_of([0.9, 0.88, 0.8, 0.8, 0.8], 200)
     few, many = (recommend(chosen, "auc", 0.02, 0.95, weights) for chosen in (candidates[:2], candidates))
     assert many.comparisons[1].bound < few.comparisons[1].bound
     assert many.comparisons[1].p > few.comparisons[1].p
 
 
 def test_luck_in_training_widens_the_bounds_and_one_seed_is_pointed_out() -> None:
-    one_seed, weights = _study([0.9, 0.88, 0.85], 200)
+    one_seed, weights = study_of([0.9, 0.88, 0.85], 200)
     found = recommend(one_seed, "auc", 0.02, 0.95, weights)
     assert "One seed each" in found.reason
     spans = []
     for luck in (0.0, 0.6):
-        candidates, weights = _study([0.9, 0.88, 0.85], 200, seeds=3, luck=luck)
+        candidates, weights = study_of([0.9, 0.88, 0.85], 200, seeds=3, luck=luck)
         found = recommend(candidates, "auc", 0.02, 0.95, weights)
         assert "One seed" not in found.reason
         spans.append(max(row.high - row.low for row in found.comparisons))
@@ -153,7 +139,7 @@ def test_the_best_rate_is_by_mean_over_seeds_and_a_rate_with_a_diverged_seed_doe
 
 
 def test_diverged_seeds_are_named_and_the_others_go_on() -> None:
-    candidates, weights = _study([0.9, 0.8, 0.7], 40, seeds=2, luck=0.1)
+    candidates, weights = study_of([0.9, 0.8, 0.7], 40, seeds=2, luck=0.1)
     candidates[0].val[1].logits[0] = np.inf
     for seed in candidates[2].val:
         seed.logits[0] = np.nan
@@ -168,7 +154,7 @@ def test_diverged_seeds_are_named_and_the_others_go_on() -> None:
 
 
 def test_without_a_score_there_is_nothing_to_recommend() -> None:
-    candidate = _candidate(0, [as_predictions(np.ones(20, int), np.arange(20.0))])
+    candidate = candidate_at(0, [as_predictions(np.ones(20, int), np.arange(20.0))])
     weights = group_weights(np.arange(20), 100, seed=0)
     for candidates in ([], [candidate], [candidate._replace(val=[])]):
         with pytest.raises(ValueError, match="no candidate has a defined auc"):
@@ -177,7 +163,7 @@ def test_without_a_score_there_is_nothing_to_recommend() -> None:
 
 
 def test_a_validation_set_in_one_group_recommends_the_best() -> None:
-    candidates, _ = _study([0.9, 0.7], 40)
+    candidates, _ = study_of([0.9, 0.7], 40)
     lumped = [one._replace(val=[seed._replace(groups=np.full_like(seed.groups, "p")) for seed in one.val]) for one in candidates]
     found = recommend(lumped, "auc", 0.02, 0.95, group_weights(lumped[0].val[0].groups, 50, seed=0))
     assert found.index == 0
@@ -185,29 +171,15 @@ def test_a_validation_set_in_one_group_recommends_the_best() -> None:
 
 
 def test_depths_of_other_images_are_refused() -> None:
-    candidates, weights = _study([0.9, 0.8], 40)
+    candidates, weights = study_of([0.9, 0.8], 40)
     other = [seed._replace(ids=seed.ids[::-1]) for seed in candidates[1].val]
     with pytest.raises(ValueError, match="same ids"):
         recommend([candidates[0], candidates[1]._replace(val=other)], "auc", 0.02, 0.95, weights)
 
 
-def _wrong(draws: int, patients: int, seed: int) -> tuple[float, float]:
-    """How often one of five depths just beyond the margin is `not worse`, and how often one of six equal ones is `worse`."""
-    passed = alarms = 0
-    for number in range(draws):
-        candidates, weights = _study([0.92] + [0.88] * 5, patients, seed=seed + number, common=0.8)
-        found = recommend(candidates, "auc", 0.039, 0.95, weights)
-        # The truly best one may pass beside a lucky winner; any other is wrong.
-        passed += any(row.verdict == "not worse" for row in found.comparisons[1:])
-        equal, weights = _study([0.9] * 6, patients, seed=seed + number)
-        found = recommend(equal, "auc", 0.01, 0.95, weights)
-        alarms += any(row.verdict == "worse" for row in found.comparisons)
-    return passed / draws, alarms / draws
-
-
 def test_the_rule_is_seldom_wrong() -> None:
     # 40 draws at a true rate of 0.05: more than six happen once in 300 times.
-    passed, alarms = _wrong(40, 150, seed=0)
+    passed, alarms = wrong_verdicts(40, 150, seed=0)
     assert passed <= 6 / 40
     assert alarms <= 6 / 40
 
@@ -215,6 +187,6 @@ def test_the_rule_is_seldom_wrong() -> None:
 @pytest.mark.slow
 def test_the_rule_is_wrong_in_at_most_5_percent() -> None:
     # One-sided tolerance of 400 draws at 0.05: 1.64 standard deviations are 0.018.
-    passed, alarms = _wrong(400, 300, seed=1000)
+    passed, alarms = wrong_verdicts(400, 300, seed=1000)
     assert passed <= 0.068
     assert alarms <= 0.068

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from simulated_patients import as_predictions, draw
 
+from benchmarks.simulated import as_predictions, draw
 from fteng.analysis.bootstrap import depth_score, group_weights, interval
 from fteng.analysis.subgroups import table
 

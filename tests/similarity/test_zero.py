@@ -1,33 +1,13 @@
 """The zero of each distance, and that nothing is noticed where there is nothing: simulated under the null."""
 
-import functools
-
 import numpy as np
 import pytest
 
-from fteng.similarity.layers import Known, known_stage
+from benchmarks.alarms import noticed, told_apart
+from benchmarks.simulated import SHAPES, images, known, source
+from fteng.similarity.layers import known_stage
 from fteng.similarity.undefined import UndefinedError
 from fteng.similarity.zero import noticeable, two_samples, zeros
-
-SHAPES = {"normal": lambda x: x, "relu": lambda x: np.maximum(x, 0), "skewed": lambda x: np.exp(x / 5)}
-
-
-def images(seed, n, stages=3, channels=12, shape="relu"):
-    """Correlated channels, stages and images (groups of four), as features are."""
-    rng = np.random.default_rng(seed)
-    latent = 0.7 * np.repeat(rng.standard_normal((n // 4, 6)), 4, axis=0) + 0.7 * rng.standard_normal((n, 6))
-    mixing = [np.random.default_rng(100 + stage).standard_normal((6, channels)) for stage in range(stages)]
-    return [SHAPES[shape](latent @ mix + rng.standard_normal((n, channels))) for mix in mixing]
-
-
-def known(features, source_mean, source_var, parts):
-    split = features.reshape(parts, -1, features.shape[1])
-    return Known(source_mean, source_var, features.mean(axis=0), features.var(axis=0), split.mean(axis=1), split.var(axis=1))
-
-
-@functools.cache
-def source(shape="relu"):
-    return [(x.mean(axis=0), x.var(axis=0)) for x in images(999, 200_000, shape=shape)]  # in place of a population
 
 
 def test_a_shift_is_noticed_where_it_is_and_nowhere_else():
@@ -108,27 +88,17 @@ def test_two_sides_of_one_distribution_are_alike_and_others_are_not():
         two_samples(taps, side, np.arange(160) < 80)
 
 
+# 1,000 draws of a test with exactly 5 % stay below this in 99 % of simulations.
+MOST = 0.05 + 2.33 * np.sqrt(0.05 * 0.95 / 1000)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("parts", [6, 16])
 def test_false_alarms_of_a_noticeable_difference_are_at_most_five_percent(shape, parts):
-    truth = source(shape)
-    alarms = [
-        min(
-            noticeable([known(x, *moments, parts) for x, moments in zip(images(seed, 16 * parts, shape=shape), truth, strict=True)])
-        )
-        <= 0.05
-        for seed in range(1000)
-    ]
-    # 1,000 draws of a test with exactly 5 % stay below this in 99 % of simulations.
-    assert np.mean(alarms) <= 0.05 + 2.33 * np.sqrt(0.05 * 0.95 / 1000)
+    assert noticed(1000, shape, parts) <= MOST
 
 
 @pytest.mark.slow
 def test_false_alarms_of_two_samples_are_at_most_five_percent():
-    groups = np.arange(48) // 4
-    alarms = []
-    for seed in range(1000):
-        side = np.isin(groups, np.random.default_rng(seed).permutation(12)[:5])
-        alarms.append(min(row["p"] for row in two_samples(images(seed, 48, stages=2), side, groups)) <= 0.05)
-    assert np.mean(alarms) <= 0.05 + 2.33 * np.sqrt(0.05 * 0.95 / 1000)
+    assert told_apart(1000) <= MOST
