@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from jaxtyping import install_import_hook
+from xdist.scheduler import LoadFileScheduling
 
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
 
@@ -114,13 +116,24 @@ def all_cores() -> Iterator[None]:
     os.sched_setaffinity(0, own)
 
 
+class _Rooms(LoadFileScheduling):
+    """A file to a worker, and the whole of tests/train to one: its files share a network and programs that take long to make."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/train" if nodeid.startswith("tests/train/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Rooms | None:
+    return _Rooms(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that they are not what one worker is left with while the other waits; of the quick tests those
-    that make the study which others find then. With `--no-loadscope-reorder`."""
+    that make the study which others find then, and beside them those of one room. With `--no-loadscope-reorder`."""
 
     def place(item: pytest.Item) -> int:
         if item.get_closest_marker("slow") is None:
-            return item.path.stem != "test_export"
+            return 0 if item.path.stem == "test_export" else 1 if item.path.parent.name == "train" else 2
         return LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG)
 
     items.sort(key=place)

@@ -8,6 +8,7 @@ from scipy import stats
 
 from fteng.analysis.bootstrap import depth_score, informative_groups, standard_error, zero_event_bound
 from fteng.analysis.compare import Scores, check_paired, scores, training_luck
+from fteng.analysis.margin import lower_bounds, reach
 from fteng.analysis.metrics import METRICS, is_finite
 from fteng.results import Predictions
 
@@ -84,9 +85,8 @@ def recommend(
 
     1. The best is the one with the best mean score on val; of equal ones the shallowest.
     2. A candidate is `not worse` if the one-sided lower bound of its difference to the best lies above -margin, in points of
-       the metric. The bounds of all candidates hold together at `confidence` (bootstrap of the largest deviation: Dunnett
-       1955, Romano and Wolf 2005). Each for itself would, with five depths that all lie just beyond the margin, let one of
-       them pass in 16 % of studies instead of 5 %.
+       the metric. The bounds of all candidates hold together at `confidence` (`margin.lower_bounds`). Each for itself would,
+       with several depths that all lie just beyond the margin, let one of them pass too often.
     3. It is `worse` if its interval lies below 0, which is so exactly where p < 1 - confidence. Here the best has an unfair
        lead, having been picked for its score (the winner's curse), so interval and p are corrected over ALL pairs (Tukey's
        range, by the same bootstrap). In step 2 that lead only makes it harder to pass. What is worse by less than the margin
@@ -130,14 +130,14 @@ def _judge(found: Sequence[Scores], best: int, sign: float, units: int, margin: 
     draws, count = sign * _with_luck(found), len(found)
     errors = np.array([[standard_error(one - other, units) for other in draws] for one in draws])
     told = np.isfinite(errors) & (errors > 0)
-    # Largest deviation upwards against the best, and in any direction between any two.
-    against = [_deviation(draws, errors, k, best) for k in range(count) if told[k, best]]
+    # The largest deviation in any direction between any two.
     between = [np.abs(_deviation(draws, errors, k, j)) for k in range(count) for j in range(k) if told[k, j]]
     largest = np.max(between, axis=0) if between else np.zeros(1)
-    one_sided = _wider(np.max(against, axis=0), units, confidence) if against else 0.0
     # A resample that lacks a class says nothing, neither for the interval nor for p.
     largest = largest[np.isfinite(largest)]
-    two_sided = _wider(largest, units, confidence)
+    two_sided = reach(largest, units, confidence)
+    points = np.array([depth.point for depth in found])
+    bounds = lower_bounds(points, sign * draws, best, margin, units, confidence, higher_is_better=sign > 0)
     rows = []
     for k, depth in enumerate(found):
         difference, error = sign * (depth.point - found[best].point), errors[k, best]
@@ -147,11 +147,13 @@ def _judge(found: Sequence[Scores], best: int, sign: float, units: int, margin: 
         elif np.isfinite(error):
             # Where no resample tells two apart: in how many groups could they differ, at most, and none has shown it?
             unseen = zero_event_bound(units, 1 - confidence)
-            reach, lower = (two_sided * error, one_sided * error) if error > 0 else (unseen, unseen)
+            wide = two_sided * error if error > 0 else unseen
+            bound = bounds[k] if np.isfinite(bounds[k]) else difference - unseen
             always = np.inf if difference else 0.0
             standing = stats.norm.isf(stats.t.sf(abs(difference) / error, units - 1)) if error > 0 else always
             p = float((1 + np.sum(largest >= standing)) / (1 + len(largest)))
-            low, high, bound = difference - reach, difference + reach, difference - lower
+            # The bound is on another scale, and may be the lower.
+            low, high = min(difference - wide, bound), difference + wide
             verdict = "not worse" if bound > -margin else "worse" if high < 0 else "unclear"
             row = Comparison(-1, depth.point, difference, low, high, bound, p, verdict if units >= _FEWEST_GROUPS else "unclear")
         rows.append(row)
@@ -169,12 +171,6 @@ def _deviation(draws: np.ndarray, errors: np.ndarray, k: int, j: int) -> np.ndar
     """(resamples,): how far a resample's difference lies from the mean one, in standard errors."""
     difference = draws[k] - draws[j]
     return (difference - np.nanmean(difference)) / errors[k, j]
-
-
-def _wider(deviations: np.ndarray, units: int, confidence: float) -> float:
-    """Their quantile (resamples,), as Student's t in place of a normal deviate: few groups tell their own spread badly."""
-    defined = deviations[np.isfinite(deviations)]
-    return float(stats.t.isf(stats.norm.sf(np.quantile(defined, confidence)), max(units - 1, 1)))
 
 
 class _Sample(NamedTuple):

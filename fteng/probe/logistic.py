@@ -47,11 +47,10 @@ def fit(
     # A constant channel carries nothing: it stays at zero instead of being divided by rounding noise.
     scale = np.where(std > 1e-6 * (1 + np.abs(mean)), 1 / np.maximum(std, 1e-30), 0.0)
     standard = (features - mean) * scale
-    spectrum, basis = np.linalg.eigh(standard.T @ standard / n)
-    kept = spectrum > 1e-7 * max(spectrum[-1], 1e-30)
+    spectrum, basis = _eigenbasis(standard)
     # Directions are padded to a power of two, so that taps of similar width share one compiled program.
-    padding = (1 << int(kept.sum() - 1).bit_length()) - int(kept.sum())
-    spectrum, basis = np.pad(spectrum[kept], (0, padding), constant_values=1.0), np.pad(basis[:, kept], ((0, 0), (0, padding)))
+    padding = (1 << int(len(spectrum) - 1).bit_length()) - len(spectrum)
+    spectrum, basis = np.pad(spectrum, (0, padding), constant_values=1.0), np.pad(basis, ((0, 0), (0, padding)))
     rows = jnp.asarray(standard @ basis, jnp.float32)
     targets = jax.nn.one_hot(labels, classes)
     zero = jnp.zeros((len(spectrum) + 1, len(strengths), classes))
@@ -70,6 +69,17 @@ def fit(
         np.asarray(gradient),
         _left_out(rows, labels, folds, len(strengths), lambda chosen: descend(chosen, _FOLD_TOLERANCE)),
     )
+
+
+def _eigenbasis(standard: Float[np.ndarray, "n channels"]) -> tuple[Float[np.ndarray, "r"], Float[np.ndarray, "channels r"]]:
+    """Eigenvalues and eigenvectors of the second moments, those that are more than rounding."""
+    n, channels = standard.shape
+    # Of fewer images than channels the products of images have the same eigenvalues, and cost by the cube of their number.
+    dual = n < channels
+    spectrum, vectors = np.linalg.eigh((standard @ standard.T if dual else standard.T @ standard) / n)
+    kept = spectrum > 1e-7 * max(spectrum[-1], 1e-30)
+    spectrum, vectors = spectrum[kept], vectors[:, kept]
+    return spectrum, standard.T @ vectors / np.sqrt(n * spectrum) if dual else vectors
 
 
 def _left_out(

@@ -183,11 +183,13 @@ def _choice(summary: Summary, cite: Cited) -> str:
     if sweep["search"] == "race":
         text += ", in a race in which rates and depths that could no longer win were stopped early"
     margin, level = f"{judge['margin']:g}", f"{judge['confidence'] * 100:g} %"
+    scale = "logarithm" if words.lower_is_better(judge["metric"]) else "logit"
     return (
         f"{text}: each plan stood at the rate with the best mean {words.metric_name(judge['metric'])} over its seeds. Of the best"
         f" plan or classifier and all that were shown to lose at most {margin} to it, the one that trains the fewest stages was"
-        f" recommended; shown means that the one-sided lower bound of their paired difference to the best lay above −{margin}, with"
-        f" the bounds of all holding together at {level} {cite('piaggio2012', 'dunnett1955')}. No test image took part in any"
+        f" recommended; shown means that the one-sided lower bound of their paired difference to the best, on the scale of the"
+        f" {scale}, lay above −{margin}, with the bounds of all holding"
+        f" together at {level} {cite('piaggio2012', 'dunnett1955')}. No test image took part in any"
         " choice."
     )
 

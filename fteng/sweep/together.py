@@ -24,18 +24,28 @@ def populations(track: Track, specs: Sequence[TrialSpec]) -> list[list[TrialSpec
 
 def state_bytes(track: Track, together: Sequence[TrialSpec]) -> int:
     """Of the states of trials that advance together: on an accelerator what the fullest lane holds, on the host all."""
-    own, used = free_on_device() is not None, Counter[int]()
+    shared, used = free_on_device() is None, Counter[int]()
     for spec in together:
-        used[track.lanes[spec.id] if own else 0] += track.program(spec).state_bytes
+        used[_room_of(track, spec, shared)] += track.program(spec).state_bytes
     return max(used.values(), default=0)
+
+
+def _room_of(track: Track, spec: TrialSpec, shared: bool) -> int:
+    """Whose memory a trial's state lies in: its lane's, or that which all lanes share."""
+    return 0 if shared else track.lanes[spec.id]
 
 
 def _split(track: Track, specs: Sequence[TrialSpec]) -> list[list[TrialSpec]]:
     device = free_on_device()
-    room = _SHARE_OF_STATES * (budget.available_memory() if device is None else agree(device))
+    most = _SHARE_OF_STATES * (budget.available_memory() if device is None else agree(device))
     parts: list[list[TrialSpec]] = [[]]
+    used = Counter[int]()
     for spec in specs:
-        if parts[-1] and state_bytes(track, [*parts[-1], spec]) > room:
+        where, size = _room_of(track, spec, device is None), track.program(spec).state_bytes
+        # One that alone is too large goes alone.
+        if parts[-1] and used[where] + size > most:
             parts.append([])
+            used.clear()
         parts[-1].append(spec)
+        used[where] += size
     return parts

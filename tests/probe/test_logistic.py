@@ -3,7 +3,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from fteng.probe.logistic import fit
+from fteng.probe.logistic import _eigenbasis, fit
 
 
 def loss(features, labels, kernel, bias, strength):
@@ -71,3 +71,16 @@ def test_all_constant_gives_the_class_shares():
     solution = fit(np.ones((8, 3), np.float32), np.array([0] * 6 + [1] * 2), 2, np.array([0.1]))
     shares = np.exp(solution.biases[0]) / np.exp(solution.biases[0]).sum()
     np.testing.assert_allclose(shares, [0.75, 0.25], atol=5e-3)
+
+
+@pytest.mark.parametrize("shape", [(30, 80), (80, 30), (50, 50)])
+def test_the_basis_is_that_of_the_second_moments(shape):
+    """Of fewer images than channels it comes from the products of images."""
+    standard = np.random.default_rng(0).normal(size=shape)
+    standard[:, 1] = standard[:, 0]
+    standard -= standard.mean(axis=0)
+    spectrum, basis = _eigenbasis(standard)
+    moments = standard.T @ standard / len(standard)
+    assert len(spectrum) == np.linalg.matrix_rank(standard)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(len(spectrum)), atol=1e-10)
+    np.testing.assert_allclose(moments @ basis, basis * spectrum, atol=1e-10)

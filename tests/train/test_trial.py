@@ -65,7 +65,7 @@ def test_the_end_is_the_same_from_every_checkpoint(lab, deep_plan, deep_program,
     [
         pytest.param({}, Variant(batch_norm="batch"), id="moving-statistics", marks=pytest.mark.slow),
         pytest.param({"optimizer": "sgd", "mixup": 0.4}, Variant(), id="sgd-mixup", marks=pytest.mark.slow),
-        pytest.param({}, Variant(unfreezing="gradual"), id="gradual"),
+        pytest.param({}, Variant(unfreezing="gradual"), id="gradual", marks=pytest.mark.slow),
         pytest.param({}, Variant(parent="other@3"), id="clone", marks=pytest.mark.slow),
     ],
 )
