@@ -36,7 +36,7 @@ from fteng.data.pixels import Settings
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import stage_set_plan
 from fteng.model import Model
-from fteng.predict.output import Layout, open_output
+from fteng.predict.output import OutputColumns, open_output
 from fteng.predict.reading import read_batches
 from fteng.predict.reference import Reference
 from fteng.predict.run import answer_all, batch_size, readers
@@ -92,7 +92,7 @@ def _in_turn(name: str, folder: Path, scratch: Path) -> dict[str, Any]:
     def predict() -> None:
         out = scratch / "predictions.csv"
         out.unlink(missing_ok=True)
-        with open(os.devnull, "w") as nowhere, open_output(out, Layout(model.classes, False), wanted, {}, size) as output:  # noqa: PTH123
+        with open(os.devnull, "w") as nowhere, open_output(out, OutputColumns(model.classes, False), wanted, {}, size) as output:  # noqa: PTH123
             reporter = PlainReporter(nowhere)
             reporter.phase("predict", len(wanted))
             answer_all(wanted, output, see, reference, settings, size, reporter)

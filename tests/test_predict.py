@@ -247,9 +247,12 @@ def test_batches_have_one_shape_and_every_image_in_order(tmp_path):
 
 
 def test_names_from_files_and_classes_come_back_as_they_are(tmp_path):
-    layout = output.Layout(('a,"b"', "<script>", "path"), True)
+    layout = output.OutputColumns(('a,"b"', "<script>", "path"), True)
     wanted = [Wanted('x,\n"y".png', tmp_path, "g;1"), Wanted("z.png", tmp_path, "")]
-    rows = [output.Row([0.2, 0.7, 0.1], [0.3, 0.5, 0.2], 1.25, ""), output.Row([0, 0, 0], [0, 0, 0], None, "broken, and more")]
+    rows = [
+        output.Answer([0.2, 0.7, 0.1], [0.3, 0.5, 0.2], 1.25, ""),
+        output.Answer([0, 0, 0], [0, 0, 0], None, "broken, and more"),
+    ]
     out = tmp_path / "p.csv"
     with output.open_output(out, layout, wanted, {}, 1) as opened:
         opened.write(wanted[:1], rows[:1])
@@ -260,7 +263,7 @@ def test_names_from_files_and_classes_come_back_as_they_are(tmp_path):
 
 
 def test_two_processes_do_not_write_one_file(tmp_path):
-    layout = output.Layout(("a", "b"), False)
+    layout = output.OutputColumns(("a", "b"), False)
     with (
         output.open_output(tmp_path / "p.csv", layout, [], {}, 1),
         pytest.raises(UserError, match="another process is writing"),

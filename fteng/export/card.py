@@ -9,7 +9,7 @@ from fteng import named, paths
 from fteng.paths import StudyPaths
 
 if TYPE_CHECKING:
-    from fteng.export.check import Check
+    from fteng.export.check import Agreement
     from fteng.model import Model
 
 _FILES = {
@@ -40,8 +40,8 @@ class Card(NamedTuple):
     model: "Model"
     temperature: float | None
     files: Sequence[str]
-    checks: Sequence["Check"]
-    pixels: "Check"
+    checks: Sequence["Agreement"]
+    pixels: "Agreement"
 
 
 def write_card(card: Card) -> str:

@@ -33,7 +33,7 @@ _IMAGES = 32
 _PORTIONS = (1, 3, _IMAGES)
 
 
-class Check(NamedTuple):
+class Agreement(NamedTuple):
     """One part against the study's model. difference: the largest of any probability, over `images` images."""
 
     part: str
@@ -41,7 +41,7 @@ class Check(NamedTuple):
     difference: float
 
 
-def check_parts(model: Model, temperature: float, dataset: Dataset, folder: Path) -> list[Check]:
+def check_parts(model: Model, temperature: float, dataset: Dataset, folder: Path) -> list[Agreement]:
     """Weights, program and, where there is one, model.onnx. Raises UserError where one differs by more than `TOLERANCE`."""
     images = np.asarray(dataset.images[_chosen(dataset)])
     own = _answers(model, temperature, images)
@@ -53,7 +53,7 @@ def check_parts(model: Model, temperature: float, dataset: Dataset, folder: Path
         from fteng.export.onnx import run_onnx
 
         found["model.onnx"] = run_onnx(folder / "model.onnx", images)
-    checks = [Check(part, len(images), float(np.abs(answers - own).max())) for part, answers in found.items()]
+    checks = [Agreement(part, len(images), float(np.abs(answers - own).max())) for part, answers in found.items()]
     for check in checks:
         # Not `>`: a difference that is no number must not pass.
         if not check.difference <= TOLERANCE:
@@ -64,7 +64,7 @@ def check_parts(model: Model, temperature: float, dataset: Dataset, folder: Path
     return checks
 
 
-def compare_pixels(model: Model, temperature: float, dataset: Dataset, folder: Path) -> Check:
+def compare_pixels(model: Model, temperature: float, dataset: Dataset, folder: Path) -> Agreement:
     """`run.py`, which resizes with Pillow, against the study's own way from the same files: no failure, but to be told.
 
     Raises UserError where it cannot read an image that the study could.
@@ -74,7 +74,7 @@ def compare_pixels(model: Model, temperature: float, dataset: Dataset, folder: P
     record_of = {record.id: record for record in read_records(model.config.data).records}
     pixels = np.stack([_seen(square, record_of[name]) for name in dataset.ids[rows].tolist()])
     own = _answers(model, temperature, np.asarray(dataset.images[rows]))
-    return Check("run.py", len(rows), float(np.abs(_answers(model, temperature, pixels) - own).max()))
+    return Agreement("run.py", len(rows), float(np.abs(_answers(model, temperature, pixels) - own).max()))
 
 
 def _chosen(dataset: Dataset) -> np.ndarray:

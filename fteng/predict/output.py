@@ -27,7 +27,7 @@ from fteng.predict.wanted import Wanted
 ENDINGS = (".csv", ".parquet")
 
 
-class Row(NamedTuple):
+class Answer(NamedTuple):
     """What is said of one image. probabilities: calibrated; raw: softmax of the logits as they are; unlike: the distance in units
     of the limit, above 1 = unlike the training images, None = not known; with an error nothing else is said."""
 
@@ -37,7 +37,7 @@ class Row(NamedTuple):
     error: str
 
 
-class Layout(NamedTuple):
+class OutputColumns(NamedTuple):
     """The columns of a file."""
 
     classes: tuple[str, ...]
@@ -49,7 +49,7 @@ class Layout(NamedTuple):
         shares = [f"{kind}_{name}" for kind in ("probability", "raw") for name in self.classes]
         return ["path", *(["group"] if self.grouped else []), "predicted", *shares, "unlike_score", "unlike", "error"]
 
-    def cells(self, wanted: Wanted, row: Row) -> list[str]:
+    def cells(self, wanted: Wanted, row: Answer) -> list[str]:
         """The row as text: seven digits, which is what float32 is good for."""
         named = [wanted.path, *([wanted.group] if self.grouped else [])]
         if row.error:
@@ -72,10 +72,10 @@ class Output(NamedTuple):
     """An open file of answers. done: what stood in it when it was opened."""
 
     file: IO[str]
-    layout: Layout
+    layout: OutputColumns
     done: Done
 
-    def write(self, wanted: Sequence[Wanted], rows: Sequence[Row]) -> None:
+    def write(self, wanted: Sequence[Wanted], rows: Sequence[Answer]) -> None:
         """Append rows and hand them to the system, where a kill cannot reach them."""
         lines = (self.layout.cells(one, row) for one, row in zip(wanted, rows, strict=True))
         csv.writer(self.file, lineterminator="\n").writerows(lines)
@@ -95,7 +95,9 @@ def is_finished(out: Path, about: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def open_output(out: Path, layout: Layout, wanted: Sequence[Wanted], about: Mapping[str, Any], batch: int) -> Iterator[Output]:
+def open_output(
+    out: Path, layout: OutputColumns, wanted: Sequence[Wanted], about: Mapping[str, Any], batch: int
+) -> Iterator[Output]:
     """The file, cut after the last whole batch that stands in it, so that the rest is computed as it would have been.
 
     At the end of the block, when every image must have its row, it becomes `out`, and its groups are pooled beside it. Raises

@@ -17,7 +17,7 @@ _IMAGES_A_TASK = 4
 _AHEAD = 3
 
 
-class Batch(NamedTuple):
+class ReadBatch(NamedTuple):
     """images: (size, side, side, 3) uint8, black where there is no image; errors: of the first len(errors), which are the ones
     asked for, what is wrong with each, or empty."""
 
@@ -25,7 +25,7 @@ class Batch(NamedTuple):
     errors: list[str]
 
 
-def read_batches(wanted: Sequence[Wanted], settings: Settings, size: int, threads: int) -> Iterator[Batch]:
+def read_batches(wanted: Sequence[Wanted], settings: Settings, size: int, threads: int) -> Iterator[ReadBatch]:
     """Every image once, in order, in batches of one shape. Memory: a few batches, however many images there are."""
     parts = [wanted[start : start + size] for start in range(0, len(wanted), size)]
     running: deque[tuple[np.ndarray, list[Future[list[str]]]]] = deque()
@@ -46,7 +46,7 @@ def read_batches(wanted: Sequence[Wanted], settings: Settings, size: int, thread
                 errors = [error for task in tasks for error in task.result()]
                 if index + _AHEAD < len(parts):
                     begin(pool, parts[index + _AHEAD])
-                yield Batch(images, errors)
+                yield ReadBatch(images, errors)
         finally:
             # Who stops early does not want the rest.
             pool.shutdown(wait=False, cancel_futures=True)

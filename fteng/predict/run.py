@@ -13,7 +13,7 @@ from fteng import paths, record
 from fteng.data.pixels import Settings
 from fteng.errors import UserError
 from fteng.model import Model, read_model
-from fteng.predict.output import ENDINGS, Done, Layout, Output, Row, is_finished, open_output
+from fteng.predict.output import ENDINGS, Answer, Done, Output, OutputColumns, is_finished, open_output
 from fteng.predict.reading import read_batches
 from fteng.predict.reference import Reference, read_reference
 from fteng.predict.see import See, make_see
@@ -54,7 +54,7 @@ def predict(workdir: Path, places: Sequence[Path], out: Path, options: Options, 
         return f"{out} has all {len(listing.images)} answers already; delete it to make it anew"
     crop = model.backbone.preprocess.crop if data.resize == "weights" else 1.0
     settings = Settings(data.image_size, data.resize, model.backbone.preprocess.interpolation, crop)
-    with open_output(out, Layout(model.classes, listing.grouped), listing.images, about, size) as output:
+    with open_output(out, OutputColumns(model.classes, listing.grouped), listing.images, about, size) as output:
         reporter.phase("predict", len(listing.images))
         reporter.advance(output.done.rows)
         done = answer_all(listing.images, output, see, reference, settings, size, reporter)
@@ -113,14 +113,14 @@ def answer_all(
     return Done(len(images), errors, unlike)
 
 
-def _rows(logits: np.ndarray, far: np.ndarray | None, errors: Sequence[str], reference: Reference) -> list[Row]:
+def _rows(logits: np.ndarray, far: np.ndarray | None, errors: Sequence[str], reference: Reference) -> list[Answer]:
     """logits: (n, classes); far: (n or more,) distances; errors: of n images."""
     wide = logits.astype(np.float64)
     raw, calibrated = softmax(wide, axis=1).tolist(), softmax(wide / (reference.temperature or 1.0), axis=1).tolist()
     scores: list[float | None] = [None] * len(errors)
     if far is not None and reference.limits is not None:
         scores = (far[: len(errors)] / reference.limits.limit).tolist()
-    return [Row(*values) for values in zip(calibrated, raw, scores, errors, strict=True)]
+    return [Answer(*values) for values in zip(calibrated, raw, scores, errors, strict=True)]
 
 
 def _about(model: Model, views: str, listing: Listing, reference: Reference) -> dict[str, Any]:

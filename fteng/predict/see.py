@@ -11,14 +11,14 @@ from fteng.model import Model
 from fteng.predict.views import View
 
 
-class Seen(NamedTuple):
+class Outputs(NamedTuple):
     """features: of the tap, mean over the views; logits: of the head. Both still on their way while the device works."""
 
     features: Float[Array, "b features"]
     logits: Float[Array, "b classes"]
 
 
-See = Callable[[UInt8[np.ndarray, "b side side 3"]], Seen]
+See = Callable[[UInt8[np.ndarray, "b side side 3"]], Outputs]
 
 
 def make_see(model: Model, views: Sequence[View]) -> See:
@@ -29,13 +29,13 @@ def make_see(model: Model, views: Sequence[View]) -> See:
         y, _ = backbone.apply(stages, stats, backbone.preprocess.apply(images), stop=end)
         return backbone.pool(y)
 
-    def judged(head: Any, parts: list[Float[Array, "b features"]]) -> Seen:
+    def judged(head: Any, parts: list[Float[Array, "b features"]]) -> Outputs:
         features = sum(parts[1:], parts[0]) / len(parts)
-        return Seen(features, features @ head["kernel"] + head["bias"])
+        return Outputs(features, features @ head["kernel"] + head["bias"])
 
     run, judge = jax.jit(tapped), jax.jit(judged)
 
-    def see(images: UInt8[np.ndarray, "b side side 3"]) -> Seen:
+    def see(images: UInt8[np.ndarray, "b side side 3"]) -> Outputs:
         parts = [run(model.parameters.stages, model.stats, np.ascontiguousarray(view(images))) for view in views]
         return judge(model.parameters.head, parts)
 
@@ -50,11 +50,11 @@ def see_rows(
     on_images: Callable[[int], None],
 ) -> tuple[Float32[np.ndarray, "m features"], Float32[np.ndarray, "m classes"]]:
     """(features, logits) of these rows, in batches of one shape. on_images(k): k more are through."""
-    parts: list[Seen] = []
+    parts: list[Outputs] = []
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         padded = np.pad(part, (0, size - len(part)), mode="edge")
         seen = see(np.asarray(images[padded]))
-        parts.append(Seen(*(np.asarray(values)[: len(part)] for values in seen)))  # pyright: ignore[reportArgumentType]
+        parts.append(Outputs(*(np.asarray(values)[: len(part)] for values in seen)))  # pyright: ignore[reportArgumentType]
         on_images(len(part))
     return np.concatenate([part.features for part in parts]), np.concatenate([part.logits for part in parts])

@@ -17,7 +17,7 @@ SHOWN_CLASSES = 8
 _EXAMPLES = 3
 
 
-class Seen(NamedTuple):
+class SourceAnswers(NamedTuple):
     """What the source head says. classes: the source classes it sees most, each with its share of all images (by probability),
     its share in each class of the data, and up to three rows of the images that are most like it; entropy: mean over images of
     an answer's entropy, over the largest possible: 0 = sure of one source class each, 1 = no idea."""
@@ -77,7 +77,7 @@ def silhouette(features: Features, labels: Labels) -> float:
     return float(values.mean())
 
 
-def seen_classes(logits: Float[np.ndarray, "n z"], labels: Labels, names: Sequence[str], classes: Sequence[str]) -> Seen:
+def seen_classes(logits: Float[np.ndarray, "n z"], labels: Labels, names: Sequence[str], classes: Sequence[str]) -> SourceAnswers:
     """logits: of the source head; names: of its classes; classes: of the data."""
     logs = log_softmax(logits.astype(np.float64), axis=1)
     probabilities = np.exp(logs)
@@ -90,7 +90,7 @@ def seen_classes(logits: Float[np.ndarray, "n z"], labels: Labels, names: Sequen
         row["rows"] = np.argsort(-probabilities[:, index])[:_EXAMPLES].tolist()
         rows.append(row)
     entropy = -(probabilities * logs).sum(axis=1).mean() / np.log(logits.shape[1])
-    return Seen(rows, float(entropy))
+    return SourceAnswers(rows, float(entropy))
 
 
 def label_entropy(labels: Labels) -> float:

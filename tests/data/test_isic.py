@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from fteng.config import DataConfig
 from fteng.data.isic.archive import read_isic
-from fteng.data.isic.columns import verdict
+from fteng.data.isic.columns import diagnosis
 from fteng.data.prepare import Dataset, prepare
 from fteng.data.records import RecordSet
 from fteng.errors import UserError
@@ -143,7 +143,7 @@ def test_policies(folder: tuple[Path, Traps]):
     ],
 )
 def test_labels_of_all_years(row: dict[str, str], label: str, wrong: str):
-    found = verdict(row)
+    found = diagnosis(row)
     assert found.label == label
     assert wrong in found.wrong
     assert bool(wrong) == bool(found.wrong)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from fteng.config import DataConfig
 from fteng.data.folder import IMAGE_SUFFIXES, is_litter, printable, walk
 from fteng.data.groups import join_groups
-from fteng.data.isic.columns import BENIGN, FIELDS, INDETERMINATE, KINDS, MALIGNANT, field, plain, verdict
+from fteng.data.isic.columns import BENIGN, FIELDS, INDETERMINATE, KINDS, MALIGNANT, diagnosis, field, plain
 from fteng.data.isic.tables import Joined, join_tables
 from fteng.data.records import LeftOut, Note, Record, RecordSet
 from fteng.errors import UserError
@@ -124,7 +124,7 @@ def _judge(row: Mapping[str, str], config: DataConfig) -> _Judged:
     if config.label_column != "label":
         label = row.get(plain(config.label_column), "")
         return _Judged(label, "" if label else f"nothing in column {config.label_column}")
-    label, wrong = verdict(row)
+    label, wrong = diagnosis(row)
     if wrong:
         return _Judged(wrong=wrong)
     if not label:

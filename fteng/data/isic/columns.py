@@ -49,11 +49,11 @@ _DX = {
     "vasc": BENIGN,
 }
 _ONE_HOT = _DX | {"ak": INDETERMINATE, "scc": MALIGNANT, "unk": ""}
-# Columns that verdict reads: tables that fill them differently contradict each other.
+# Columns that diagnosis reads: tables that fill them differently contradict each other.
 LABELS = frozenset({"diagnosis_1", "benign_malignant", "target", "melanoma", "seborrheic_keratosis", "dx", *_ONE_HOT})
 
 
-class Verdict(NamedTuple):
+class Diagnosis(NamedTuple):
     """label: benign, malignant, indeterminate, or empty if nothing says; wrong: why the row says nothing usable, or empty."""
 
     label: str
@@ -76,7 +76,7 @@ def owners(row: Mapping[str, str]) -> list[str]:
     return [f"{kind}:{name}" for kind in KINDS if (name := field(row, kind))]
 
 
-def verdict(row: Mapping[str, str]) -> Verdict:
+def diagnosis(row: Mapping[str, str]) -> Diagnosis:
     """What all columns of a row (with `plain` names) say of the lesion together.
 
     The order is that of trust: diagnosis_1, benign_malignant, target, one-hot columns, dx. An Indeterminate of the archive
@@ -86,25 +86,25 @@ def verdict(row: Mapping[str, str]) -> Verdict:
     for column in ("diagnosis_1", "benign_malignant"):
         if word := row.get(column, "").lower():
             if word not in _WORDS:
-                return Verdict("", f"{column} is {row[column]!r}, none of benign, malignant, indeterminate")
+                return Diagnosis("", f"{column} is {row[column]!r}, none of benign, malignant, indeterminate")
             found[column] = _WORDS[word]
     if row.get("target"):
         number = _number(row["target"])
         if number not in _NUMBERS:
-            return Verdict("", f"target is {row['target']!r}, neither 0 nor 1")
+            return Diagnosis("", f"target is {row['target']!r}, neither 0 nor 1")
         found["target"] = _NUMBERS[number]
     hot = _one_hot(row)
     if hot is None:
-        return Verdict("", "its one-hot columns do not say one class")
+        return Diagnosis("", "its one-hot columns do not say one class")
     if hot:
         found["one-hot columns"] = hot
     if dx := row.get("dx", "").lower():
         if dx not in _DX:
-            return Verdict("", f"dx is {row['dx']!r}, none of {', '.join(_DX)}")
+            return Diagnosis("", f"dx is {row['dx']!r}, none of {', '.join(_DX)}")
         found["dx"] = _DX[dx]
     if {BENIGN, MALIGNANT} <= set(found.values()):
-        return Verdict("", "contradicts itself: " + ", ".join(f"{column} says {label}" for column, label in found.items()))
-    return Verdict(next(iter(found.values()), ""))
+        return Diagnosis("", "contradicts itself: " + ", ".join(f"{column} says {label}" for column, label in found.items()))
+    return Diagnosis(next(iter(found.values()), ""))
 
 
 def _one_hot(row: Mapping[str, str]) -> str | None:
