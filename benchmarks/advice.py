@@ -25,18 +25,15 @@ _GROUPS = ("judging", "looked at")
 
 def main() -> int:
     rows, whole = [], True
-    with options(__doc__, "two small studies") as (quick, where, over):
-        for case in (cases := cases_of(quick)):
-            if over():
-                print(f"{len(cases) - cases.index(case)} studies are left out: the minutes are over", file=sys.stderr)
-                break
-            if (found := run(case, where)) is None:
+    with options(__doc__, "two small studies") as of:
+        for case in of.until(cases_of(of.quick)):
+            if (found := run(case, of.where)) is None:
                 whole = False
             else:
                 rows.append(_row(case, found))
     totals = [total for what in ("regret", "tau") for group in _GROUPS for total in _total(rows, what, group)]
     _print(rows, totals)
-    if not quick:
+    if not of.quick:
         print(f"record: {write_record('advice', [*rows, *totals])}")
     return 0 if whole else 1
 

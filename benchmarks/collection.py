@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -60,18 +60,32 @@ class Case(NamedTuple):
     looked_at: bool = False
 
 
+class Options(NamedTuple):
+    """where: the folder of the studies; end: the time after which none begins, of `time.monotonic`."""
+
+    quick: bool
+    where: Path
+    end: float
+
+    def until(self, cases: Sequence[Case]) -> Iterator[Case]:
+        """Those that may begin; says how many are left out."""
+        for index, case in enumerate(cases):
+            if time.monotonic() > self.end:
+                print(f"{len(cases) - index} studies are left out: the minutes are over", file=sys.stderr)
+                return
+            yield case
+
+
 @contextmanager
-def options(about: str | None, quick: str) -> Iterator[tuple[bool, Path, Callable[[], bool]]]:
-    """Reads the command line of a benchmark over the collection: whether it is quick, the folder of the studies, and whether the
-    time to begin another is over."""
+def options(about: str | None, quick: str) -> Iterator[Options]:
+    """The command line of a benchmark over the collection."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"{quick}, no record")
     parser.add_argument("--studies", type=Path, help="folder of the studies, kept (default: a temporary one)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no study after so long")
     args = parser.parse_args()
-    end = time.monotonic() + 60 * args.minutes
     with tempfile.TemporaryDirectory() as folder:
-        yield args.quick, (args.studies or Path(folder)).resolve(), lambda: time.monotonic() > end
+        yield Options(args.quick, (args.studies or Path(folder)).resolve(), time.monotonic() + 60 * args.minutes)
 
 
 def cases_of(quick: bool) -> list[Case]:

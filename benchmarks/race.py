@@ -22,12 +22,10 @@ from fteng.analysis.metrics import METRICS
 
 def main() -> int:
     rows: list[dict[str, Any]] = []
-    with options(__doc__, "one small study") as (quick, where, over):
-        for case in cases_of(quick)[: 1 if quick else None]:
-            if over():
-                break
-            swept = run(case, where)
-            raced = swept and run(case, where, "--config.sweep.search=race")
+    with options(__doc__, "one small study") as of:
+        for case in of.until(cases_of(of.quick)[: 1 if of.quick else None]):
+            swept = run(case, of.where)
+            raced = swept and run(case, of.where, "--config.sweep.search=race")
             if not swept or not raced:
                 return 1
             rows.append({"study": case.name, **_compared(swept, raced)})
@@ -37,7 +35,7 @@ def main() -> int:
         told = (f"{row[name]['regret']:.1f}: {row[name]['recommended']}" for name in ("sweep", "race"))
         table.add_row(row["study"], row["best"], *told, f"{row['share']:.2f}")
     Console(width=160).print(table)
-    if not quick:
+    if not of.quick:
         print(f"record: {write_record('race', rows)}")
     return 0
 

@@ -287,7 +287,8 @@ lower bound is all work over all nodes, or the longest unit.""",
     ),
     "alarms": Section(
         """How often the statistics are wrong where the truth is known, simulated under the null; the range is the 95 % error of the
-simulation itself (Wilson 1927). A noticeable difference is looked for at three stages, of images in groups of four.""",
+simulation itself (Wilson 1927). Goals allow for it: a test of exactly 5 % stays within them in 99 of 100 simulations. A noticeable
+difference is looked for at three stages, of images in groups of four.""",
         (Table("", every, (Column("what"), Column("rate"), Column("n", "draws")), judged="rate"),),
     ),
     "strength": Section(

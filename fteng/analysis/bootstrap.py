@@ -78,11 +78,11 @@ def interval(seeds: Sequence[Predictions], metric: str, weights: np.ndarray, con
     """The mean over seeds and its interval from the resamples `weights` (resamples, n) of `group_weights`.
 
     Student's t around the logit of a score in [0, 1] (around the log of a loss), with the bootstrap's standard error and the
-    degrees of freedom of `informative_groups`; Pepe 2003, section 5.2.5, for AUC. On simulated patients with several images
-    each, AUC 0.8 to 0.98 and 13 to 92 patients of the rarer class, 95 % intervals covered 93 to 95 %; percentile 83 to 93, BCa
-    87 to 95, basic 75 to 92: near 1 a resample can hardly be worse than the sample. A score of exactly 0 or 1 gets the exact
-    binomial bound. The interval is about other images of the same kind under these networks, not about other splits or seeds.
-    Undefined where more than one resample in ten lacks a class, or one group stands for a class.
+    degrees of freedom of `informative_groups`; Pepe 2003, section 5.2.5, for AUC. How often it holds a known AUC is measured by
+    `python -m benchmarks.alarms`. Percentile and basic intervals hold too little: near 1 a resample can hardly be worse than the
+    sample. A score of exactly 0 or 1 gets the exact binomial bound. The interval is about other images of the same kind under these
+    networks, not about other splits or seeds. Undefined where more than one resample in ten lacks a class, or one group stands for
+    a class.
     """
     value, units = depth_score(seeds, metric), informative_groups(seeds[0], metric)
     if not np.isfinite(value):

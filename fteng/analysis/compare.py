@@ -12,6 +12,7 @@ from fteng.results import Predictions
 
 # Of the interval of DeLong's test.
 _DELONG_CONFIDENCE = 0.95
+_SEED = 0
 
 
 class Scores(NamedTuple):
@@ -56,6 +57,14 @@ def training_luck(depths: Sequence[Scores]) -> float:
     if freedom == 0:
         return float("nan")
     return float(sum(((depth.seeds - depth.seeds.mean()) ** 2).sum() for depth in depths) / freedom)
+
+
+def with_luck(depths: Sequence[Scores], luck: float) -> np.ndarray:
+    """(depths, resamples): the resampled scores, each moved by what other seeds might have given. luck: variance of one seed's
+    score, see `training_luck`; nan: nothing is known of it."""
+    noise = np.random.default_rng(_SEED).normal(size=(len(depths), len(depths[0].draws)))
+    spread = np.nan_to_num(luck)
+    return np.array([depth.draws + np.sqrt(spread / len(depth.seeds)) * own for depth, own in zip(depths, noise, strict=True)])
 
 
 def paired(

@@ -7,14 +7,13 @@ import numpy as np
 from scipy import stats
 
 from fteng.analysis.bootstrap import depth_score, informative_groups, standard_error, zero_event_bound
-from fteng.analysis.compare import Scores, check_paired, scores, training_luck
+from fteng.analysis.compare import Scores, check_paired, scores, training_luck, with_luck
 from fteng.analysis.margin import lower_bounds, reach
 from fteng.analysis.metrics import METRICS, is_finite
 from fteng.results import Predictions
 
 # Below this Student's t around a bootstrap is no longer to be trusted, and nothing is shown to be `not worse`.
 _FEWEST_GROUPS = 10
-_SEED = 0
 _UNDEFINED = (np.nan, np.nan, np.nan, np.nan, np.nan, np.nan)
 
 
@@ -35,7 +34,8 @@ class Comparison(NamedTuple):
 
     index: into the candidates; score: its mean over seeds, in points of the metric; difference: how much better (+) or worse
     (-) it is, also where lower is better; low, high: its interval, and p for no difference, corrected over all pairs; bound:
-    the one-sided lower bound that decides, see `recommend`; verdict: `best`, `not worse`, `worse` or `unclear`.
+    the one-sided lower bound that decides at this margin, see `recommend`, on a scale of its own, so it may lie below low;
+    verdict: `best`, `not worse`, `worse` or `unclear`.
     """
 
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -127,7 +127,7 @@ def _shallowness(candidate: Candidate) -> tuple[float, float]:
 
 def _judge(found: Sequence[Scores], best: int, sign: float, units: int, margin: float, confidence: float) -> list[Comparison]:
     """Every one against the best; index is still to be set."""
-    draws, count = sign * _with_luck(found), len(found)
+    draws, count = sign * with_luck(found, training_luck(found)), len(found)
     errors = np.array([[standard_error(one - other, units) for other in draws] for one in draws])
     told = np.isfinite(errors) & (errors > 0)
     # The largest deviation in any direction between any two.
@@ -136,8 +136,7 @@ def _judge(found: Sequence[Scores], best: int, sign: float, units: int, margin: 
     # A resample that lacks a class says nothing, neither for the interval nor for p.
     largest = largest[np.isfinite(largest)]
     two_sided = reach(largest, units, confidence)
-    points = np.array([depth.point for depth in found])
-    bounds = lower_bounds(points, sign * draws, best, margin, units, confidence, higher_is_better=sign > 0)
+    bounds = lower_bounds(found, best, margin, units, confidence, higher_is_better=sign > 0)
     rows = []
     for k, depth in enumerate(found):
         difference, error = sign * (depth.point - found[best].point), errors[k, best]
@@ -148,23 +147,15 @@ def _judge(found: Sequence[Scores], best: int, sign: float, units: int, margin: 
             # Where no resample tells two apart: in how many groups could they differ, at most, and none has shown it?
             unseen = zero_event_bound(units, 1 - confidence)
             wide = two_sided * error if error > 0 else unseen
-            bound = bounds[k] if np.isfinite(bounds[k]) else difference - unseen
+            bound = bounds[k] if not np.isnan(bounds[k]) else difference - unseen
             always = np.inf if difference else 0.0
             standing = stats.norm.isf(stats.t.sf(abs(difference) / error, units - 1)) if error > 0 else always
             p = float((1 + np.sum(largest >= standing)) / (1 + len(largest)))
-            # The bound is on another scale, and may be the lower.
-            low, high = min(difference - wide, bound), difference + wide
+            low, high = difference - wide, difference + wide
             verdict = "not worse" if bound > -margin else "worse" if high < 0 else "unclear"
             row = Comparison(-1, depth.point, difference, low, high, bound, p, verdict if units >= _FEWEST_GROUPS else "unclear")
         rows.append(row)
     return rows
-
-
-def _with_luck(found: Sequence[Scores]) -> np.ndarray:
-    """(depths, resamples): the resampled scores, each moved by what other seeds might have given."""
-    luck = np.nan_to_num(training_luck(found))
-    noise = np.random.default_rng(_SEED).normal(size=(len(found), len(found[0].draws)))
-    return np.array([depth.draws + np.sqrt(luck / len(depth.seeds)) * own for depth, own in zip(found, noise, strict=True)])
 
 
 def _deviation(draws: np.ndarray, errors: np.ndarray, k: int, j: int) -> np.ndarray:

@@ -51,12 +51,12 @@ def depth_curve(
     """Score against freeze depth: an interval a depth, a dot a trial (filled at the chosen rate), chance, the choice.
 
     trials stand right of their depth, one column a learning rate; `Mark.at` holds that place already. One that ran away so far
-    that the plans would fill less than half of the axis is a triangle at its edge.
+    that the plans would fill less than a third of the axis is a triangle at its edge.
     """
     depths = sorted({int(mark.at) for mark in marks})
     gap = spacing(depths, len(stages))
     low, high = _reach(marks, 1)
-    domain = _domain([*marks, *(mark for mark in trials if low <= mark.value <= high)], chance)
+    domain = _domain(marks, chance, [mark.value for mark in trials if low <= mark.value <= high])
     names = {depth: stages[depth - 1] if 0 < depth <= len(stages) else "" for depth in depths}
     # The converter measures text in its own font, so its overlap test is too kind to names; 7 px a character is not.
     room = 850 * gap / (depths[-1] - depths[0] + 1.25 * gap)
@@ -90,7 +90,7 @@ def depth_curve(
     shape = shape.when("datum.value > datum.edge").then(alt.value("triangle-up")).otherwise(alt.value("circle"))
     at_edge = _score(alt.Y("edge:Q"), domain)
     layers.append(dots.encode(x=x, y=at_edge, stroke=color, fill=fill, shape=shape, description=TITLE).properties(name="trials"))
-    layers += _beyond(trials, domain)
+    layers += _beyond(trials, domain, chance)
     rows = _chart([mark._asdict() for mark in marks])
     layers.append(rows.mark_line(strokeWidth=1.6, opacity=0.45).encode(x=x, y=y, color=color))
     layers += _intervals(marks, x, color, horizontal=False)
@@ -226,22 +226,23 @@ def _reach(marks: Sequence[Mark], spreads: float) -> tuple[float, float]:
     return low - spreads * spread, high + spreads * spread
 
 
-def _domain(marks: Sequence[Mark], chance: float | None) -> tuple[float, float]:
-    """The range of the score axis: all scores and intervals, and chance unless it would press those into a third."""
+def _domain(marks: Sequence[Mark], chance: float | None, more: Sequence[float] = ()) -> tuple[float, float]:
+    """The range of the score axis: all scores and intervals, `more`, and chance unless it would press the marks into a third."""
     low, high = _bounds(marks)
     least, most = _reach(marks, 2)
-    if chance is not None and least <= chance <= most:
-        low, high = min(low, chance), max(high, chance)
+    shown = [*more, *([chance] if chance is not None and least <= chance <= most else [])]
+    low, high = min([low, *shown]), max([high, *shown])
     margin = 0.06 * max(high - low, 0.01)
     return low - margin, high + margin
 
 
-def _beyond(trials: Sequence[Mark], domain: tuple[float, float]) -> list[Any]:
-    """Words at the edges that trials lie beyond."""
+def _beyond(trials: Sequence[Mark], domain: tuple[float, float], chance: float | None) -> list[Any]:
+    """Words at the edges that trials lie beyond; above those of chance, where it lies there too."""
+    lift = -20 if chance is not None and chance < domain[0] else -6
     below = [mark.value for mark in trials if mark.value < domain[0]]
     above = [mark.value for mark in trials if mark.value > domain[1]]
     layers = []
-    for values, edge, side, baseline, dy in ((below, domain[0], "below", "bottom", -6), (above, domain[1], "above", "top", 6)):
+    for values, edge, side, baseline, dy in ((below, domain[0], "below", "bottom", lift), (above, domain[1], "above", "top", 6)):
         if values:
             low, high = f"{min(values):.2f}", f"{max(values):.2f}"
             text = f"{words.number(len(values), 'trial')} ({low if low == high else f'{low} to {high}'}) {side} this axis"

@@ -187,8 +187,8 @@ def _choice(summary: Summary, cite: Cited) -> str:
     return (
         f"{text}: each plan stood at the rate with the best mean {words.metric_name(judge['metric'])} over its seeds. Of the best"
         f" plan or classifier and all that were shown to lose at most {margin} to it, the one that trains the fewest stages was"
-        f" recommended; shown means that the one-sided lower bound of their paired difference to the best, on the scale of the"
-        f" {scale}, lay above −{margin}, with the bounds of all holding"
+        f" recommended; shown means that the one-sided lower bound of their paired difference to the best, reckoned on the scale of"
+        f" the {scale}, lay above −{margin} points of the metric, with the bounds of all holding"
         f" together at {level} {cite('piaggio2012', 'dunnett1955')}. No test image took part in any"
         " choice."
     )

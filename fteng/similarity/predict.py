@@ -103,7 +103,7 @@ def predict(
         reason = (
             f"the images cannot tell apart {len(level)} depths from {min(level)} to {max(level)}, and of these it tunes most"
             if len(level) > 1
-            else f"the images tell depth {best} from all others"
+            else f"of depth {best} the images promise more than of any other"
         )
     won = np.bincount(np.argmax(sign * draws[known], axis=0), minlength=len(known)) / draws.shape[1]
     share = dict(zip(known, won.tolist(), strict=True))

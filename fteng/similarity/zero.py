@@ -58,8 +58,8 @@ def noticeable(stages: Sequence[Known]) -> list[float]:
     A sign-flip test of the mean shift: without a difference the deviation of a part from the source is as likely as its
     opposite, so all flips of the parts' signs are alike (exact for symmetric deviations; a part is a mean over many images). The
     correction is by the largest standardised distance of each flip over the stages (Westfall and Young 1993), which allows for
-    their dependence: under the null the chance of one false alarm anywhere is at most the level. Variances are not tested: of
-    skewed features their spread is underestimated just when they are, and in simulation such tests gave 6 to 16 % false alarms.
+    their dependence: under the null the chance of one false alarm anywhere is at most the level (measured by
+    `python -m benchmarks.alarms`). Variances are not tested: of skewed features their spread is underestimated just when they are.
     The source means are taken as exact. Raises UndefinedError with fewer than 6 parts.
     """
     for known in stages:

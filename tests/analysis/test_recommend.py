@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.alarms import wrong_verdicts
+from benchmarks.alarms import within, wrong_verdicts
 from benchmarks.simulated import as_predictions, candidate_at, study_of
 from fteng.analysis.bootstrap import depth_score, group_weights
 from fteng.analysis.recommend import Candidate, best_rate, recommend
@@ -21,7 +21,7 @@ def test_the_shallowest_that_is_not_worse_is_recommended() -> None:
     assert found.comparisons[4].p == pytest.approx(1 / 401)
     assert [row.index for row in found.comparisons] == [0, 1, 2, 3, 4]
     for row in found.comparisons:
-        assert row.low <= row.bound <= row.difference <= row.high
+        assert max(row.low, row.bound) <= row.difference <= row.high
         assert (row.p < 0.05) == (row.high < 0)
 
 
@@ -187,7 +187,5 @@ def test_the_rule_is_seldom_wrong() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("patients", "auc"), [(150, 0.97), (300, 0.92), (300, 0.75)])
 def test_the_rule_is_wrong_in_at_most_5_percent(patients: int, auc: float) -> None:
-    # One-sided tolerance of 400 draws at 0.05: 1.64 standard deviations are 0.018.
     passed, alarms = wrong_verdicts(400, patients, auc, seed=1000)
-    assert passed <= 0.068
-    assert alarms <= 0.068
+    assert max(passed, alarms) <= within(400)

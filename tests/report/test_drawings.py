@@ -7,7 +7,8 @@ import pytest
 from altair.utils import schemapi
 
 from fteng import report
-from fteng.report import drawings, view
+from fteng.report import drawings, figures, view
+from fteng.report.figures import Mark
 from tests.report.report_fixture import JUDGED, make_summary
 
 
@@ -35,6 +36,9 @@ def test_trials_that_ran_away_stand_at_the_edge_and_leave_the_axis_to_the_plans(
     assert said in narrow
     ticks = [float(found) for found in re.findall(r">(\d\.\d\d)</text>", wide)]
     assert min(ticks) >= 0.3
+    # Of trials on either side that are near, and of chance, the plans' own range decides.
+    near = figures._domain([Mark(0, 0.91, 0.905, 0.925, "")], 0.78, [0.886, 0.944])
+    assert near == pytest.approx((0.886 - 0.06 * 0.058, 0.944 + 0.06 * 0.058))
     # Each still says its own number.
     assert f"rate 0.001, seed {away[1]['seed']}: 0.010" in wide
     assert 'class="trials_below"' in wide

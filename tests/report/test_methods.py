@@ -22,7 +22,7 @@ def test_methods_are_of_this_study() -> None:
         "5 epochs (batches of 32, AdamW (Loshchilov and Hutter 2019), weight decay 0.0001, peak learning rate 0.0003 or 0.001,"
         " linear warm-up over 10 % of the steps, then cosine schedule, gradients clipped to norm 1, 2 seeds)",
         "all that were shown to lose at most 0.01 to it, the one that trains the fewest stages was recommended",
-        "one-sided lower bound of their paired difference to the best, on the scale of the logit, lay above −0.01",
+        "one-sided lower bound of their paired difference to the best, reckoned on the scale of the logit, lay above −0.01",
         "best mean balanced accuracy",
         "2,000 bootstrap resamples of whole groups",
         "Holm’s method (Holm 1979)",

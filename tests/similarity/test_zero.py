@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.alarms import noticed, told_apart
+from benchmarks.alarms import noticed, told_apart, within
 from benchmarks.simulated import SHAPES, images, known, source
 from fteng.similarity.layers import known_stage
 from fteng.similarity.undefined import UndefinedError
@@ -88,17 +88,13 @@ def test_two_sides_of_one_distribution_are_alike_and_others_are_not():
         two_samples(taps, side, np.arange(160) < 80)
 
 
-# 1,000 draws of a test with exactly 5 % stay below this in 99 % of simulations.
-MOST = 0.05 + 2.33 * np.sqrt(0.05 * 0.95 / 1000)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("parts", [6, 16])
 def test_false_alarms_of_a_noticeable_difference_are_at_most_five_percent(shape, parts):
-    assert noticed(1000, shape, parts) <= MOST
+    assert noticed(1000, shape, parts) <= within(1000)
 
 
 @pytest.mark.slow
 def test_false_alarms_of_two_samples_are_at_most_five_percent():
-    assert told_apart(1000) <= MOST
+    assert told_apart(1000) <= within(1000)

@@ -18,12 +18,12 @@ def trial(depth: int, rate: float, seed: int = 0) -> TrialSpec:
 
 
 def split(
-    monkeypatch: pytest.MonkeyPatch, specs: list[TrialSpec], sizes: list[int], *, free: int, lanes: list[int] | None = None
+    monkeypatch: pytest.MonkeyPatch, specs: list[TrialSpec], sizes: list[int], *, free: int, lanes: list[int], shared: bool
 ) -> list[list[int]]:
-    """Places in `specs` of those that go together, of states of `sizes` bytes; lanes: on an accelerator."""
+    """Places in `specs` of those that go together, of states of `sizes` bytes; shared: all lanes have the host's memory."""
     size = {spec.id: size for spec, size in zip(specs, sizes, strict=True)}
-    lane = {spec.id: lane for spec, lane in zip(specs, lanes or [0] * len(specs), strict=True)}
-    monkeypatch.setattr(together, "free_on_device", lambda: None if lanes is None else free)
+    lane = {spec.id: lane for spec, lane in zip(specs, lanes, strict=True)}
+    monkeypatch.setattr(together, "free_on_device", lambda: None if shared else free)
     monkeypatch.setattr(together, "agree", lambda value: value)
     monkeypatch.setattr(together.budget, "available_memory", lambda: free)
     track: Any = SimpleNamespace(
@@ -33,25 +33,30 @@ def split(
     )
     parts = together.populations(track, specs)
     for part in parts:
-        fullest = max(sum(size[spec.id] for spec in part if lane[spec.id] == one) for one in set(lane.values()))
+        fullest = max(sum(size[spec.id] for spec in part if shared or lane[spec.id] == one) for one in set(lanes))
         assert together.state_bytes(track, part) == fullest
     return [[specs.index(spec) for spec in part] for part in parts]
 
 
 def test_trials_of_one_start_and_seed_go_together_and_a_quarter_of_the_memory_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
     specs = [trial(1, rate) for rate in (0.1, 0.2, 0.3, 0.4, 0.5)]
-    assert split(monkeypatch, specs, [10] * 5, free=400) == [[0, 1, 2, 3, 4]]
-    assert split(monkeypatch, specs, [10] * 5, free=80) == [[0, 1], [2, 3], [4]]
+    host: Any = {"lanes": [0, 1, 0, 1, 0], "shared": True}
+    assert split(monkeypatch, specs, [10] * 5, free=400, **host) == [[0, 1, 2, 3, 4]]
+    assert split(monkeypatch, specs, [10] * 5, free=80, **host) == [[0, 1], [2, 3], [4]]
     # What is too large for any room goes alone; nothing is lost.
-    assert split(monkeypatch, specs, [10, 90, 10, 10, 10], free=80) == [[0], [1], [2, 3], [4]]
+    assert split(monkeypatch, specs, [10, 90, 10, 10, 10], free=80, **host) == [[0], [1], [2, 3], [4]]
 
 
 def test_other_seeds_see_other_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     specs = [trial(1, 0.1), trial(1, 0.1, seed=1), trial(1, 0.2)]
-    assert split(monkeypatch, specs, [10] * 3, free=400) == [[0, 2], [1]]
+    assert split(monkeypatch, specs, [10] * 3, free=400, lanes=[0] * 3, shared=True) == [[0, 2], [1]]
 
 
-def test_on_an_accelerator_each_lane_has_memory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("lanes", "parts"), [([0, 1, 0, 1, 0], [[0, 1, 2, 3], [4]]), ([0, 0, 0, 1, 1], [[0, 1], [2, 3, 4]])], ids=str
+)
+def test_on_an_accelerator_each_lane_has_memory_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, lanes: list[int], parts: list[list[int]]
+) -> None:
     specs = [trial(1, rate) for rate in (0.1, 0.2, 0.3, 0.4, 0.5)]
-    assert split(monkeypatch, specs, [10] * 5, free=80, lanes=[0, 1, 0, 1, 0]) == [[0, 1, 2, 3], [4]]
-    assert split(monkeypatch, specs, [10] * 5, free=80, lanes=[0, 0, 0, 1, 1]) == [[0, 1], [2, 3, 4]]
+    assert split(monkeypatch, specs, [10] * 5, free=80, lanes=lanes, shared=False) == parts
