@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -39,14 +40,19 @@ def test_a_study_in_parts_is_the_study_to_the_bit(executor, whole, tmp_path):
     assert standing(tmp_path).left == 0
 
 
+def _until_claimed(files: JobFiles, launcher: subprocess.Popen[Any]) -> None:
+    """A worker has begun a unit, or the launcher has ended."""
+    while not any(files.root.glob("units/*.lock")) and launcher.poll() is None:
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 def test_launchers_and_workers_are_killed_and_two_launchers_share(whole, tmp_path):
     """One worker killed under a launcher, the launcher itself killed, then two at once: nothing twice, nothing lost."""
     command = [sys.executable, "-m", "launch.sweep", *in_parts(tmp_path)]
     first = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
     files = JobFiles(StudyPaths(tmp_path).launch)
-    while not any(files.root.glob("units/*.lock")) and first.poll() is None:
-        time.sleep(0.05)
+    _until_claimed(files, first)
     worker = next(files.root.glob("workers/*.json"))
     os.kill(paths.read_json(worker)["pid"], signal.SIGKILL)
     first.kill()
@@ -87,8 +93,7 @@ def test_cancel_saves_and_the_same_command_goes_on(whole, tmp_path):
     command = [sys.executable, "-m", "launch.sweep", *in_parts(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     files = JobFiles(StudyPaths(tmp_path).launch)
-    while not any(files.root.glob("units/*.lock")) and process.poll() is None:
-        time.sleep(0.05)
+    _until_claimed(files, process)
     # In this process: what a new one takes to begin, the study may take to end.
     assert control.cancel(tmp_path) == 0
     said = process.communicate(timeout=100)[1]
