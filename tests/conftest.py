@@ -18,6 +18,9 @@ CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int
 # Files whose slow tests take minutes, in the order in which to begin.
 LONG = ("test_docs", "test_study", "test_slurm", "test_distributed", "test_mesh", "test_failures")
 
+# Rooms whose tests go to one worker: a network and its programs, pages and what draws them.
+WHOLE = ("train", "report")
+
 # Workers of one run share what the run itself made, and keep to a core each: jax would start threads for all cores in both.
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) is None:
     os.environ["FTENG_CACHE"] = tempfile.mkdtemp(prefix="fteng-test-cache-")
@@ -117,10 +120,11 @@ def all_cores() -> Iterator[None]:
 
 
 class _Rooms(LoadFileScheduling):
-    """A file to a worker, and the whole of tests/train to one: its files share a network and programs that take long to make."""
+    """A file to a worker, and the whole of these rooms to one: their files share what takes long to make."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "tests/train" if nodeid.startswith("tests/train/") else super()._split_scope(nodeid)
+        room = nodeid.split("/")[1]
+        return room if room in WHOLE else super()._split_scope(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Rooms | None:
@@ -133,7 +137,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def place(item: pytest.Item) -> int:
         if item.get_closest_marker("slow") is None:
-            return 0 if item.path.stem == "test_export" else 1 if item.path.parent.name == "train" else 2
+            room = item.path.parent.name
+            return 0 if item.path.stem == "test_export" else 1 + WHOLE.index(room) if room in WHOLE else 1 + len(WHOLE)
         return LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG)
 
     items.sort(key=place)
