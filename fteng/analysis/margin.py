@@ -35,11 +35,12 @@ def lower_bounds(
         one._replace(draws=slope * one.draws, seeds=slope * one.seeds)
         for one, slope in zip([*found, found[best]], [*slopes, scale.slope(limit)], strict=True)
     ]
-    draws = with_luck(scaled, training_luck(scaled[:-1]))
+    luck = training_luck(scaled[:-1])
+    draws = with_luck(scaled, luck)
     moved = draws[:-1] - draws[-1]
     errors = np.array([standard_error(row, units) for row in moved])
     # Where no resample tells two apart the scale would, which bends.
-    apart = np.array([not np.array_equal(one.draws, found[best].draws) or len(one.seeds) > 1 for one in found])
+    apart = np.array([luck > 0 or not np.array_equal(one.draws, found[best].draws, equal_nan=True) for one in found])
     told = np.isfinite(errors) & (errors > 0) & apart
     told[best] = False
     bounds = np.full(len(found), np.nan)

@@ -84,6 +84,14 @@ def test_scores_without_a_fault_or_of_faults_alone_have_a_bound(points: list[flo
     assert -1 <= found <= points[1] - points[0]
 
 
+@pytest.mark.parametrize("seeds", [[0.9], [0.9, 0.9]])
+def test_the_same_answers_are_no_proof(seeds: list[float]) -> None:
+    draws = 0.9 + 0.01 * np.random.default_rng(0).normal(size=2000)
+    draws[:5] = np.nan
+    twins = [Scores(0.9, draws, np.array(seeds))] * 2
+    assert np.isnan(lower_bounds(twins, 0, 0.02, 50, 0.95, higher_is_better=True)).all()
+
+
 def test_more_plans_make_each_bound_lower_and_what_no_resample_moves_has_none() -> None:
     rng = np.random.default_rng(0)
     points = [0.9, 0.88, 0.88, 0.88, 0.9]
