@@ -210,7 +210,7 @@ def _reason(
     elif not rivals:
         text = f"{top}, and nothing that trains less, or ends earlier, was tried."
     elif sample.units < _FEWEST_GROUPS:
-        few = f"with {sample.units} groups to go by nothing can be shown to be as good"
+        few = f"with {sample.units} group{'' if sample.units == 1 else 's'} to go by nothing can be shown to be as good"
         text = f"{top}; {few}, so the best itself is recommended."
     else:
         worse = sum(row.verdict == "worse" for row in rivals)

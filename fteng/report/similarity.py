@@ -53,28 +53,60 @@ def sentences(summary: Summary) -> list[str]:
     text = words.plan(folk["freeze_depth"], folk["tap"], summary["stages"], [])
     told.append(f"The folklore would say “{folk['cell']}”, and so: {text[0].lower()}{text[1:]} ({folk['why']}).")
     grade = said["grade"]
-    row = next((row for row in grade["advice"] if row["name"] == "ours" and row["regret"] is not None), None)
-    if row is not None:
-        exact = "" if row["exact"] else f" (measured: {row['measured']['label']}, the nearest)"
-        told.append(
-            f"Following our advice{exact} lost {_points(row)} points of {metric} on test against the best plan that was measured,"
-            f" and would have saved {words.duration(row['seconds_saved'])} of {words.duration(grade['sweep_seconds'])}."
-        )
+    for name, label in (("ours", "our advice"), ("folklore", "the folklore")):
+        row = next((row for row in grade["advice"] if row["name"] == name and row["regret"] is not None), None)
+        if row is not None:
+            exact = "" if row["exact"] else f" (measured: {row['measured']['label']}, the nearest)"
+            told.append(
+                f"Following {label}{exact} lost {_lost(row)} points of {metric} on test against the best plan that was measured,"
+                f" and would have saved {words.duration(row['seconds_saved'])} of {words.duration(grade['sweep_seconds'])}."
+            )
     return told
+
+
+def prediction_rows(summary: Summary) -> list[dict[str, str]]:
+    """Our prediction of every plan, the best first."""
+    return [
+        {
+            "plan": _named(row),
+            "predicted": words.interval({"value": row["predicted"], "low": row["low"], "high": row["high"]}),
+            "equal": "yes" if row["equal"] else "no",
+            "share": f"{100 * row['best_share']:.0f} %",
+        }
+        for row in summary["similarity"]["advice"]["ours"]["ranking"]
+    ]
+
+
+def tau_sentence(summary: Summary) -> str:
+    """Whether any score is shown to rank the depths; empty where none could be asked."""
+    known = [row for row in summary["similarity"]["grade"]["scores"] if row["p"] is not None and row["name"] != "depth"]
+    if not known:
+        return ""
+    shown = [row["label"] for row in known if row["p"] < 0.05 and row["tau"] > 0]
+    text = (
+        f"Shown to rank these depths, each taken alone (p below 0.05): {', '.join(shown)}; of {len(known)} some may be so by luck."
+        if shown
+        else f"No score is shown to rank these depths: the smallest p is {words.p_value(min(row['p'] for row in known))}."
+    )
+    return f"{text} One that ranks them no better than “tuning more, whatever the data” has seen nothing in them."
 
 
 def learning_sentence(summary: Summary) -> str:
     """What the last doubling of the images brought."""
-    gains = [curve for curve in summary["similarity"]["learning"]["curves"] if curve["last_doubling"] is not None]
+    curves = summary["similarity"]["learning"]["curves"]
+    gains = [curve for curve in curves if curve["last_doubling"] is not None]
     if not gains:
-        return ""
+        reasons = dict.fromkeys(point["reason"] for curve in curves for point in curve["points"] if point["reason"])
+        return f"That cannot be told: {'; '.join(reasons)}." if reasons else ""
     curve = gains[0]
+    half, whole = (point["test"] for point in curve["points"][-2:])
     change = f"{100 * curve['last_doubling']:+.1f}".replace("-", "−")
     name = words.metric_name(summary["similarity"]["metric"])
-    return (
-        f"The second half of the training images changed the {name} of the classifier on {curve['tap']} by {change} points on"
-        " validation."
-    )
+    text = f"The second half of the training images changed the {name} of the classifier on {curve['tap']} by {change} points on"
+    text += " validation, which chose the tap and so flatters its end"
+    if half is not None and whole is not None:
+        text += f", and by {100 * (whole - half):+.1f} on test".replace("-", "−")
+    return f"{text}. One fit each: luck is in both."
 
 
 def advice_rows(summary: Summary) -> list[dict[str, str]]:
@@ -152,7 +184,9 @@ def _scores(said: Summary) -> list[Markup]:
     """The measured curve against our prediction and the three scores that ranked it best, a dot a depth."""
     curve = {row["freeze_depth"]: row["value"] for row in said["grade"].get("curve", [])}
     known = [score for score in said["grade"]["scores"] if score["tau"] is not None]
-    others = sorted((score for score in known if score["name"] != "ours"), key=lambda score: score["tau"], reverse=True)
+    others = sorted(
+        (score for score in known if score["name"] not in ("ours", "depth")), key=lambda score: score["tau"], reverse=True
+    )
     drawn = []
     for score in [*(score for score in known if score["name"] == "ours"), *others[:3]]:
         at = {row["freeze_depth"]: row["value"] for row in score["by_depth"] if row["freeze_depth"] in curve}
@@ -191,13 +225,23 @@ def _learning(said: Summary) -> Markup | None:
 
 
 def _plan(row: Mapping[str, Any]) -> str:
-    plan = row["plan"]
-    if plan is None:
+    if row["plan"] is None:
         return "–"
-    text = f"tune from depth {plan['freeze_depth']}" if plan["tuned"] else f"classifier on {plan['tap']}"
+    text = _named(row["plan"])
     return text if row["exact"] or row["measured"] is None else f"{text}; measured: {row['measured']['label']}"
 
 
-def _points(row: Mapping[str, Any]) -> str:
+def _named(plan: Mapping[str, Any]) -> str:
+    return f"tune from depth {plan['freeze_depth']}" if plan["tuned"] else f"classifier on {plan['tap']}"
+
+
+def _lost(row: Mapping[str, Any]) -> str:
     bounds = "" if row["low"] is None else f" [{row['low']:.1f}, {row['high']:.1f}]"
     return f"{row['regret']:.1f}{bounds}".replace("-", "−")
+
+
+def _points(row: Mapping[str, Any]) -> str:
+    if row["regret"] == row["low"] == row["high"] == 0:
+        # Against itself nothing scatters.
+        return "0.0 (the best here)"
+    return _lost(row)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from threadpoolctl import threadpool_limits
 
 from fteng.analysis.metrics import METRICS
@@ -134,6 +134,13 @@ def _best_probe(study: Surveyed) -> dict[str, Any] | None:
     return {"tap": best["tap"], "freeze_depth": list(study.stages).index(best["tap"]) + 1, "tuned": False}
 
 
+def _scarce(classes: Sequence[str], labels: Int[np.ndarray, "n"]) -> str:
+    """Which classes have a single image, and what can be done; empty where none has."""
+    counts = np.bincount(labels, minlength=len(classes))
+    alone = [name for name, count in zip(classes, counts, strict=True) if count == 1]
+    return f" ({', '.join(alone)}: add images, or merge it into another by data.merge)" if alone else ""
+
+
 def _ours(study: Surveyed, measured: Measured, few: Chosen) -> dict[str, Any]:
     about = {"form": FORM, "evidence": EVIDENCE}
     if not few.folds:
@@ -145,5 +152,5 @@ def _ours(study: Surveyed, measured: Measured, few: Chosen) -> dict[str, Any]:
     try:
         found = predict(study.stages, measured.grams, few.labels, few.groups, few.folds, metric, study.steps, seen)
     except UndefinedError as error:
-        return about | {"ranking": [], "plan": None, "reason": str(error)}
+        return about | {"ranking": [], "plan": None, "reason": f"{error}{_scarce(study.classes, few.labels)}"}
     return about | {"ranking": found.ranking, "plan": found.chosen._asdict(), "reason": found.reason}

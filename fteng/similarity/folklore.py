@@ -31,7 +31,7 @@ def folklore(stages: tuple[str, ...], images_a_class: int, shift: float | None, 
     the source head tells; declared: what the user says of the task, `similar`, `different` or nothing."""
     much = images_a_class >= MUCH_A_CLASS
     if shift is not None:
-        similar, by = shift <= SIMILAR_SHIFT, f"the median mean shift is {shift:.2f}"
+        similar, by = shift <= SIMILAR_SHIFT, f"the median mean shift is {shift:.2f}, similar up to {SIMILAR_SHIFT:g}"
     elif useful is not None:
         similar, by = useful >= SIMILAR_USEFUL, f"the source head tells {useful:.2f} of what there is to tell"
     elif declared:
@@ -46,7 +46,8 @@ def folklore(stages: tuple[str, ...], images_a_class: int, shift: float | None, 
         (True, False): AdvicePlan(stages[-1], 0, True),
     }
     cell = f"{'much' if much else 'little'} and {'similar' if similar else 'different'}"
-    return Told(cell, plans[much, similar], f"{images_a_class} training images of the rarest class; {by}")
+    counted = f"{images_a_class} training image{'' if images_a_class == 1 else 's'} of the rarest class"
+    return Told(cell, plans[much, similar], f"{counted}; {by}")
 
 
 def record(told: Told) -> dict[str, Any]:

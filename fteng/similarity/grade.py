@@ -169,6 +169,10 @@ def _with_distances(assessment: Mapping[str, Any]) -> list[dict[str, Any]]:
         values = [row[name]["value"] for row in assessment["profile"]["rows"]]
         at = {index + 1: -value for index, value in enumerate(values) if value is not None}
         entries.append({"name": name, "label": label, "at": at})
+    # What needs no data: a score that ranks no better than this has seen nothing in them.
+    entries.append(
+        {"name": "depth", "label": "tuning more, whatever the data", "at": {depth: -float(depth) for depth in range(stages + 1)}}
+    )
     return entries
 
 
@@ -202,7 +206,7 @@ def _advices(
     ]
     for score in scores:
         depth = score["best_depth"]
-        if score["name"] == "ours":
+        if score["name"] in ("ours", "depth"):
             continue
         plan = None if depth is None else {"tap": last, "freeze_depth": depth, "tuned": depth < len(stages)}
         every.append((score["name"], f"freeze up to the best {score['label']}", plan))

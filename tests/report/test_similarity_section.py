@@ -1,5 +1,6 @@
 """The section on similarity, from a record as `assess` and `grade` make it."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,10 @@ def test_the_section_says_what_was_advised_and_what_it_cost():
         "The folklore would say",
         "Following our advice",
         "always tune everything",
+        "Following the folklore",
+        "the best here",
+        "tuning more, whatever the data",
+        "a cross-validated classifier on its answers has",
     ):
         assert part in text
     assert "nan" not in text.lower().replace("nance", "")
@@ -88,3 +93,41 @@ def test_every_figure_has_its_numbers():
     points = sum(len(curve["points"]) for curve in of["similarity"]["learning"]["curves"])
     assert len(similarity.learning_rows(of)) == points > 0
     assert page(of).count("The numbers of") == 2
+
+
+def test_our_prediction_of_every_plan_is_shown_with_how_sure_it_is():
+    of = view.clean(summary())
+    rows = similarity.prediction_rows(of)
+    ranking = of["similarity"]["advice"]["ours"]["ranking"]
+    assert len(rows) == len(ranking) == 2 * len(of["stages"])
+    assert rows[0]["equal"] == "yes"
+    assert [row["equal"] == "yes" for row in rows] == [row["equal"] for row in ranking]
+    assert all(re.fullmatch(r"\d\.\d+ \[\d\.\d+, \d\.\d+\]", row["predicted"]) for row in rows)
+    assert "Every plan, as our advice predicts it" in page(of)
+
+
+def test_whether_a_score_ranked_the_depths_is_said_in_words():
+    of = view.clean(summary())
+    scores = of["similarity"]["grade"]["scores"]
+    for score in scores:
+        score["p"] = None if score["tau"] is None else 0.2
+    assert "No score is shown to rank these depths: the smallest p is 0.2" in similarity.tau_sentence(of)
+    shown = next(score for score in scores if score["tau"] is not None and score["name"] != "depth")
+    shown["p"], shown["tau"] = 0.01, 0.9
+    assert f"each taken alone (p below 0.05): {shown['label']};" in similarity.tau_sentence(of)
+    # Ranked backwards is not ranked.
+    shown["tau"] = -0.9
+    assert "No score is shown" in similarity.tau_sentence(of)
+
+
+def test_more_images_are_judged_on_test_too_and_what_cannot_be_told_says_why():
+    of = view.clean(summary())
+    curves = of["similarity"]["learning"]["curves"]
+    said = similarity.learning_sentence(of)
+    assert "on validation, which chose the tap" in said
+    half, whole = (point["test"] for point in curves[0]["points"][-2:])
+    assert f"{100 * (whole - half):+.1f} on test".replace("-", "−") in said
+    for curve in curves:
+        curve["last_doubling"] = None
+        curve["points"][0]["reason"] = "a class has no image in this share"
+    assert similarity.learning_sentence(of) == "That cannot be told: a class has no image in this share."

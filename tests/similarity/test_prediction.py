@@ -1,10 +1,13 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
 from fteng.similarity.folklore import folklore
-from fteng.similarity.predict import every_plan, predict
+from fteng.similarity.predict import EVIDENCE, every_plan, predict
 from fteng.similarity.ridge import STRENGTHS, gram, out_of_fold
 from fteng.similarity.rows import group_folds, standardised
 from fteng.similarity.undefined import UndefinedError
@@ -60,7 +63,7 @@ def test_every_tap_and_every_depth_is_a_plan():
 def test_where_one_stage_knows_the_classes_and_steps_are_few_its_classifier_is_advised():
     found = predicted(*taps(0, "b"))
     assert (found.chosen.tap, found.chosen.tuned) == ("b", False)
-    assert "99 steps of training are few" in found.reason
+    assert "in 99 steps of training, fewer than 100, it may not get there" in found.reason
     best = found.ranking[0]
     assert best["low"] <= best["predicted"] <= best["high"]
     assert sum(row["best_share"] for row in found.ranking) == pytest.approx(1)
@@ -82,7 +85,7 @@ def test_of_depths_that_the_images_cannot_tell_apart_the_one_that_tunes_most_is_
     level = [row["freeze_depth"] for row in found.ranking if row["tuned"] and row["equal"]]
     assert len(level) > 1
     assert found.chosen == ("d", min(level), True)
-    assert f"cannot tell apart {len(level)} depths" in found.reason
+    assert f"cannot tell apart {len(level)} of the depths" in found.reason
 
 
 def test_a_depth_that_is_predicted_worse_is_not_advised_though_it_tunes_more():
@@ -96,6 +99,16 @@ def test_a_depth_that_is_predicted_worse_is_not_advised_though_it_tunes_more():
     worse = {row["freeze_depth"] for row in found.ranking if row["tuned"] and not row["equal"]}
     assert {0, 1} <= worse
     assert found.chosen == ("d", min({0, 1, 2, 3} - worse), True)
+
+
+def test_the_evidence_is_that_of_the_record():
+    rows = json.loads((Path(__file__).parents[2] / "benchmarks" / "records" / "advice.json").read_text())["rows"]
+    totals = {row["name"]: row for row in rows if row.get("what") == "regret" and row["group"] == "judging"}
+    ours, everything = totals["ours"], totals["everything"]
+    assert f"{ours['n']} small studies of such images run after that it lost {ours['median']:.1f} points in the median" in EVIDENCE
+    assert f"{ours['worst']:.1f} at worst; always tuning everything" in EVIDENCE
+    assert f"lost {everything['median']:.1f} and, in one more, {everything['worst']:.1f}." in EVIDENCE
+    assert everything["n"] == ours["n"] + 1
 
 
 def test_constant_stages_have_no_prediction_and_all_constant_says_so():
