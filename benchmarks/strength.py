@@ -1,13 +1,14 @@
-"""By what should a probe's L2 strength be chosen: by validation, which then judges, or by folds of the training images?
+"""By what should a probe's L2 strength and its tap be chosen: by validation, which then judges, or by folds of training images?
 
     python -m benchmarks.strength [--quick]
 
 Features of every second tap of EfficientNet-Lite0 (48 px), of real digits plain, in other colours, without their low frequencies
-and merged to even and odd. 300 training images, 75 of validation, the rest test, drawn anew for each of ten splits. Both ways
-choose of the same fits; of the taps the one with the best balanced accuracy on validation is taken. `lead`: points by which its
-validation flatters it, validation less test; `test`: its points on test. Differences are folds less validation over the same
-splits, mean and 95 % interval (Student's t; splits of one data set share images, so it is somewhat too narrow). Quick: two
-splits, no record.
+and merged to even and odd. 300 training images, 75 of validation, the rest test, drawn anew for each of ten splits. Three ways
+choose of the same fits. `validation`: the strength with the least log loss there, and the tap with the best balanced accuracy.
+`strength`: by folds of the training images, the tap alone by validation. `folds`, as fteng does: the tap too, with the least log
+loss on training images left out. `lead`: points by which validation flatters what is chosen, validation less test; `test`: its
+points on test. Differences are to `validation` over the same splits, mean and 95 % interval (Student's t; splits of one data set
+share images, so it is somewhat too narrow). Quick: two splits, no record.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from fteng.probe.probe import FOLDS, STRENGTHS
 from fteng.similarity.rows import group_folds
 
 _TRAIN, _VAL, _SIDE = 300, 75, 48
+_WAYS = ("validation", "strength", "folds")
 _DATA: dict[str, Callable[[Path], None] | None] = {
     "digits": None,
     "digits-merged": None,
@@ -60,11 +62,11 @@ def _row(name: str, write: Callable[[Path], None] | None, splits: int) -> dict[s
     found = np.array([_one_split(taps, labels, classes, seed) for seed in range(splits)])
     row: dict[str, Any] = {"data": name, "train": _TRAIN, "val": _VAL, "taps": len(taps), "n": splits}
     for index, what in enumerate(("lead", "test")):
-        by_val, by_folds = found[:, 0, index], found[:, 1, index]
-        half = float(stats.t.ppf(0.975, splits - 1) * stats.sem(by_folds - by_val))
-        mean = float(np.mean(by_folds - by_val))
-        difference = {"value": mean, "low": mean - half, "high": mean + half}
-        row[what] = {"validation": float(by_val.mean()), "folds": float(by_folds.mean()), "difference": difference}
+        row[what] = dict(zip(_WAYS, found[:, :, index].mean(axis=0).tolist(), strict=True))
+        for way in (1, 2):
+            apart = found[:, way, index] - found[:, 0, index]
+            half, mean = float(stats.t.ppf(0.975, splits - 1) * stats.sem(apart)), float(np.mean(apart))
+            row[what][f"{_WAYS[way]}_difference"] = {"value": mean, "low": mean - half, "high": mean + half}
     print(row, flush=True)
     return row
 
@@ -84,17 +86,18 @@ def _features(write: Callable[[Path], None] | None) -> tuple[list[np.ndarray], n
 
 
 def _one_split(taps: list[np.ndarray], labels: np.ndarray, classes: int, seed: int) -> list[list[float]]:
-    """Lead and test score, in points, of the tap chosen: by validation, and by folds."""
+    """Lead and test score, in points, of what each way chooses."""
     train, val, test = np.split(np.random.default_rng(seed).permutation(len(labels)), [_TRAIN, _TRAIN + _VAL])
     folds = group_folds(labels[train], np.arange(_TRAIN), FOLDS, seed=0)
-    scored: list[list[tuple[float, float]]] = []
+    by_val, by_folds, left_out = [], [], []
     for tap in taps:
         solution = fit(tap[train], labels[train], classes, STRENGTHS, folds)
         answers = [softmax(tap @ kernel + bias, axis=1) for kernel, bias in zip(solution.kernels, solution.biases, strict=True)]
         losses = [METRICS["log_loss"].function(labels[val], answer[val]) for answer in answers]
-        strengths = int(np.argmin(losses)), int(np.argmin(solution.left_out))
-        scored.append([(_score(labels, answers[one], val), _score(labels, answers[one], test)) for one in strengths])
-    chosen = [max((of_tap[way] for of_tap in scored), key=lambda pair: pair[0]) for way in (0, 1)]
+        for scored, one in ((by_val, int(np.argmin(losses))), (by_folds, int(np.argmin(solution.left_out)))):
+            scored.append((_score(labels, answers[one], val), _score(labels, answers[one], test)))
+        left_out.append(float(np.min(solution.left_out)))
+    chosen = [max(scored, key=lambda pair: pair[0]) for scored in (by_val, by_folds)] + [by_folds[int(np.argmin(left_out))]]
     return [[val - test, test] for val, test in chosen]
 
 

@@ -63,9 +63,10 @@ def survey(
     paths.write_by(study.heads("pretrained"), lambda path: np.savez(path, **heads))
     last = {name: heads[f"{ground.backbone.stages[-1]}/{name}"] for name in ("kernel", "bias")}
     ratios = _gradients(ground, feed, last, size)
-    similar = _similarity(ground, features, rows, ratios)
+    chosen = probe.choose_tap(rows)
+    similar = _similarity(ground, features, rows, chosen, ratios)
     paths.write_json(study.similarity, similar)
-    paths.write_json(study.surveyed, {"probes": rows, "profile": profile(similar["profile"])})
+    paths.write_json(study.surveyed, {"probes": rows, "chosen": chosen, "profile": profile(similar["profile"])})
 
 
 def _gradients(ground: Ground, feed: Feed, head: dict[str, np.ndarray], size: int) -> list[float] | None:
@@ -76,7 +77,7 @@ def _gradients(ground: Ground, feed: Feed, head: dict[str, np.ndarray], size: in
 
 
 def _similarity(
-    ground: Ground, features: Features, probes: Sequence[dict[str, Any]], ratios: Sequence[float] | None
+    ground: Ground, features: Features, probes: Sequence[dict[str, Any]], chosen: str, ratios: Sequence[float] | None
 ) -> dict[str, Any]:
     """What can be said before the sweep, from what the pass has left."""
     dataset, classes = ground.dataset, ground.dataset.classes
@@ -89,7 +90,7 @@ def _similarity(
     pictures = dataset.images if ground.config.judge.pictures else None
     steps = length_of(ground.config.train, len(dataset.splits["train"])).steps
     task = ground.config.judge.task
-    study = Surveyed(ground.backbone.stages, features.taps, seen, classes, pictures, metric, probes, steps, task)
+    study = Surveyed(ground.backbone.stages, features.taps, seen, classes, pictures, metric, probes, chosen, steps, task)
 
     def fit(values: np.ndarray, train: np.ndarray) -> Mapping[str, Predictions]:
         return probe.fit_probe(values, dataset, train).predictions

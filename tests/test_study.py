@@ -52,6 +52,10 @@ def test_summary_holds_the_contract(finished):
     chosen = summary["recommendation"]
     verdicts = {item["label"]: item["verdict"] for item in chosen["alternatives"]}
     assert verdicts[chosen["label"]] in ("best", "not worse")
+    # One classifier, that of the tap which does best on training images left out, stands beside what was tuned.
+    least = min(summary["probes"], key=lambda probe: probe["left_out_log_loss"])["tap"]
+    assert [item["label"] for item in chosen["alternatives"]].count(f"linear classifier on {least}") == 1
+    assert len(chosen["alternatives"]) == len(summary["depth_curve"]) == 3
     for row in summary["depth_curve"]:
         score = row["test"]["balanced_accuracy"]
         assert score["low"] <= score["value"] <= score["high"]

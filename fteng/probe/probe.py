@@ -1,5 +1,6 @@
 """The probe of every tap: all L2 strengths fitted on train, the best chosen by folds of train, val and test answered once."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +18,12 @@ FOLDS = 5
 
 
 class Probe(NamedTuple):
-    """strength: the chosen L2; head: `kernel` (channels, classes) and `bias` (classes,) for raw features; predictions: of val and
-    test; edge: the chosen strength is the last on the list, so a better one may lie beyond; gradient: how far from the optimum."""
+    """strength: the chosen L2; left_out: its mean log loss of training images whose fold was left out, nan without folds; head:
+    `kernel` (channels, classes) and `bias` (classes,) for raw features; predictions: of val and test; edge: the chosen strength
+    is the last on the list, so a better one may lie beyond; gradient: how far from the optimum."""
 
     strength: float
+    left_out: float
     head: dict[str, Float[np.ndarray, "..."]]
     predictions: dict[str, Predictions]
     edge: bool
@@ -43,7 +46,7 @@ def fit_probe(features: Float[np.ndarray, "n channels"], dataset: Dataset, train
     head = {"kernel": solution.kernels[best], "bias": solution.biases[best]}
     predictions = {split: _answers(features, dataset, split, **head) for split in ("val", "test")}
     edge = best in (0, len(STRENGTHS) - 1)
-    return Probe(float(STRENGTHS[best]), head, predictions, edge, float(solution.gradient[best]))
+    return Probe(float(STRENGTHS[best]), float(solution.left_out[best]), head, predictions, edge, float(solution.gradient[best]))
 
 
 def _folds(labels: Int[np.ndarray, "n"], groups: Shaped[np.ndarray, "n"]) -> list[Int[np.ndarray, "_"]]:
@@ -73,8 +76,19 @@ def record(tap: str, index: int, probe: Probe, flops_per_example: float, seconds
         "stage_index": index,
         "l2": probe.strength,
         "l2_at_edge": probe.edge,
+        "left_out_log_loss": probe.left_out if np.isfinite(probe.left_out) else None,
         "relative_gradient": probe.gradient,
         "val": evaluate(probe.predictions["val"]),
         "test": evaluate(probe.predictions["test"]),
         "cost": cost,
     }
+
+
+def choose_tap(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which tap's classifier stands for all that tune nothing; rows: of `record`, in the network's order.
+
+    The one with the least log loss on training images left out; of equal ones, and without folds, the last. Not by val: of many
+    taps the luckiest would be compared with tuned networks there (`python -m benchmarks.strength`).
+    """
+    known = [row for row in reversed(rows) if row["left_out_log_loss"] is not None]
+    return str(min(known, key=lambda row: row["left_out_log_loss"], default=rows[-1])["tap"])

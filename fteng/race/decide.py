@@ -10,6 +10,7 @@ from scipy import stats
 from fteng.analysis.bootstrap import informative_groups, standard_error
 from fteng.analysis.compare import scores
 from fteng.analysis.metrics import METRICS
+from fteng.analysis.recommend import Candidate, recommend
 from fteng.results import Predictions
 
 # Each rung trains three times as long as the one before, and a third of the rates go on from it (successive halving, Jamieson and
@@ -17,6 +18,8 @@ from fteng.results import Predictions
 _ETA = 3
 # What trains more stages starts lower and gains more: a way may gain this many times as much as any before it.
 _GROWTH = 2.0
+# A logit so far above the others that no metric tells it from certainty.
+_SURE = 30.0
 
 
 class Judge(NamedTuple):
@@ -96,13 +99,22 @@ def can_win(way: Standing, rung: int, finished: Sequence[Standing], incumbent: S
 
 
 def nothing_to_win(incumbent: Standing, judge: Judge) -> str:
-    """In words, where the best score is so high that no other could beat it by more than the margin; else empty."""
-    metric, value = METRICS[judge.metric], _score(incumbent.last, judge.metric)
-    limit = 1.0 if metric.higher_is_better else 0.0
-    if not value + judge.margin >= limit:
+    """In words, where the recommendation would take the best there is even beside answers without a fault; else empty. By its
+    score alone few images would end a race too early: a score near the top is often luck."""
+    answers, label = incumbent.last, METRICS[judge.metric].label
+    score = shown_score(answers, judge)
+    if score is None:
         return ""
-    most = f"{limit:g} would be better by no more than the margin {judge.margin:g}"
-    return f"{incumbent.name} has {metric.label} {abs(value):.3f}, and {most}"
+    right = np.where(np.arange(answers.logits.shape[1]) == answers.labels[:, None], _SURE, 0.0).astype(np.float32)
+    rivals = [
+        Candidate(incumbent.name, "", None, 0, 0.0, [answers], []),
+        Candidate("answers without a fault", "", None, 1, 0.0, [answers._replace(logits=right)], []),
+    ]
+    found = recommend(rivals, judge.metric, judge.margin, judge.confidence, judge.weights).comparisons[0]
+    if found.verdict not in ("best", "not worse"):
+        return ""
+    least = f"even answers without a fault would be better by no more than {max(0.0, -found.bound):.3f}"
+    return f"{incumbent.name} has {label} {score:.3f}, and {least}, within the margin of {judge.margin:g}"
 
 
 def best_standing(standings: Sequence[Standing], judge: Judge) -> Standing:

@@ -1,4 +1,4 @@
-"""Who races: ways of training, from the cheapest on, and the probes, which stand already. Imports no jax."""
+"""Who races: ways of training, from the cheapest on, and the linear classifier, which stands already. Imports no jax."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,26 +19,26 @@ Way = tuple[FreezePlan, Variant]
 
 
 class Field(NamedTuple):
-    """Who races. ways: from the cheapest on, each with its trials by rate and seed; probes: what stands already, as candidates;
-    judge: how; settings: the same in words, for the record."""
+    """Who races. ways: from the cheapest on, each with its trials by rate and seed; probe: the linear classifier, which
+    stands already; judge: how; settings: the same in words, for the record."""
 
     ways: Mapping[Way, Mapping[tuple[float, int], TrialSpec]]
-    probes: Sequence[Candidate]
+    probe: Candidate
     judge: Judge
     settings: Mapping[str, Any]
 
     @property
-    def standings(self) -> list[Standing]:
-        """Of the probes."""
-        return [Standing(probe.name, (), probe.val[0], False) for probe in self.probes]
+    def standing(self) -> Standing:
+        """Of the linear classifier."""
+        return Standing(self.probe.name, (), self.probe.val[0], False)
 
 
-def make_field(specs: Sequence[TrialSpec], probes: Sequence[Candidate], judge: Judge, settings: Mapping[str, Any]) -> Field:
+def make_field(specs: Sequence[TrialSpec], probe: Candidate, judge: Judge, settings: Mapping[str, Any]) -> Field:
     """All that races."""
     ways: dict[Way, dict[tuple[float, int], TrialSpec]] = {}
     for spec in specs:
         ways.setdefault((spec.plan, spec.variant), {})[spec.learning_rate, spec.seed] = spec
-    return Field(ways, probes, judge, settings)
+    return Field(ways, probe, judge, settings)
 
 
 def way_name(way: Way) -> str:
@@ -49,15 +49,15 @@ def way_name(way: Way) -> str:
 
 
 def lay_race(specs: Sequence[TrialSpec], config: Config, classes: int, study: StudyPaths) -> Field:
-    """All that races, with the probes, which stand already. classes: how many."""
+    """All that races, with the linear classifier that folds chose. classes: how many."""
     judge, settings = config.judge, race_settings(config, classes)
-    probes = []
-    for row in paths.read_json(study.surveyed)["probes"]:
-        answers = read_predictions(study.probe(row["tap"]))["val"]
-        name, cost = f"linear classifier on {row['tap']}", row["cost"]["flops_per_example"]
-        probes.append(Candidate(name, row["tap"], row["stage_index"] + 1, 0, cost, [answers], []))
-    weights = group_weights(probes[0].val[0].groups, judge.resamples, zlib.crc32(b"val"))
-    return make_field(specs, probes, Judge(settings["metric"], judge.margin, judge.confidence, weights), settings)
+    surveyed = paths.read_json(study.surveyed)
+    row = next(row for row in surveyed["probes"] if row["tap"] == surveyed["chosen"])
+    answers = read_predictions(study.probe(row["tap"]))["val"]
+    name, cost = f"linear classifier on {row['tap']}", row["cost"]["flops_per_example"]
+    probe = Candidate(name, row["tap"], row["stage_index"] + 1, 0, cost, [answers], [])
+    weights = group_weights(answers.groups, judge.resamples, zlib.crc32(b"val"))
+    return make_field(specs, probe, Judge(settings["metric"], judge.margin, judge.confidence, weights), settings)
 
 
 def race_settings(config: Config, classes: int) -> dict[str, Any]:

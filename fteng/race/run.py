@@ -47,7 +47,7 @@ def _run_way(
     name, trained, control = way_name(way), any(plan.trains), variant.init != "pretrained"
     seed = next(iter(field.ways[way]))[1]
     arms = {rate: spec for (rate, one), spec in field.ways[way].items() if one == seed}
-    incumbent = decide.best_standing([*field.standings, *finished], field.judge)
+    incumbent = decide.best_standing([field.standing, *finished], field.judge)
 
     def note(epoch: int, what: str, rates: Sequence[float], why: str, score: float | None = None) -> None:
         decisions.append(decide.decision(name, epoch, what, [arms[rate].id for rate in rates], why, score))
@@ -126,8 +126,8 @@ def _run_seeds(track: Track, field: Field, decisions: list[dict[str, Any]]) -> N
 def _candidates(
     track: Track, field: Field, widened: Collection[tuple[Way, float]]
 ) -> tuple[list[Candidate], list[tuple[Way, float] | None]]:
-    """All that has ended, in the order of the report, and of which way and rate each is; probes of none. One seed each, but of what
-    was widened."""
+    """All that has ended, in the order of the report, and of which way and rate each is; the classifier of none. One seed each,
+    but of what was widened."""
     rows: list[tuple[Candidate, tuple[Way, float]]] = []
     for way, trials in field.ways.items():
         if way[1].init != "pretrained":
@@ -147,7 +147,7 @@ def _candidates(
             stages = len(plan.trainable_stages)
             rows.append((Candidate(way_name(way), plan.tap, plan.freeze_depth, stages, cost, answers[rate], []), (way, rate)))
     rows.sort(key=lambda row: (row[0].trainable_stages, row[0].name))
-    return [*(row for row, _ in rows), *field.probes], [*(owner for _, owner in rows), *(None for _ in field.probes)]
+    return [*(row for row, _ in rows), field.probe], [*(owner for _, owner in rows), None]
 
 
 def _write(track: Track, field: Field, record: Path, decisions: Sequence[dict[str, Any]], *, over: bool) -> None:

@@ -121,17 +121,16 @@ def _line(summary: Summary, row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _probe_finding(summary: Summary) -> str:
     metric = summary["judge"]["metric"]
-    sign = -1 if words.lower_is_better(metric) else 1
-    known = [row for row in summary["probes"] if row["val"].get(metric) is not None]
-    if not known:
+    chosen = next((row for row in summary["depth_curve"] if view.is_probe(row)), None)
+    if chosen is None:
         return "No probe has a score yet."
-    best, last = max(known, key=lambda row: sign * row["val"][metric]), known[-1]
-    scored = f"{words.metric_name(metric)} on test {words.interval(best['test'].get(metric))}"
-    text = f"Without any tuning, {best['tap']} separates the classes best on validation ({scored})"
+    last = summary["probes"][-1]
+    scored = f"{words.metric_name(metric)} on test {words.interval(chosen['test'].get(metric))}"
+    text = f"Without any tuning {chosen['tap']} is the tap to use ({scored})"
     return (
-        f"{text}, and it is the last tap."
-        if best is last
-        else f"{text}; the last tap, {last['tap']}, reaches {words.interval(last['test'].get(metric))}."
+        f"{text}: it is the last."
+        if chosen["tap"] == last["tap"]
+        else f"{text}; the last one, {last['tap']}, reaches {words.interval(last['test'].get(metric))}."
     )
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 from threadpoolctl import threadpool_limits
 
-from fteng.analysis.metrics import METRICS
 from fteng.similarity import folklore
 from fteng.similarity.against_source import SourceMoments, compare_with_source, median_shift
 from fteng.similarity.between_splits import compare_splits
@@ -24,8 +23,9 @@ FORMAT = 1
 
 class Surveyed(NamedTuple):
     """What is assessed. rows: labels, groups, ids and splits; images: (n, h, w, 3) uint8, of which a few are shown small, or
-    None: none is; metric: what will decide; probes: as in probes/result.json, of which `tap` and `val` are read; declared: what
-    the user says of the task (judge.task); steps: of training, that the recipe makes."""
+    None: none is; metric: what will decide; probes: as in probes/result.json, of which `tap`, `val` and `test` are read; chosen:
+    the tap of the one that folds of the training images choose; declared: what the user says of the task (judge.task); steps: of
+    training, that the recipe makes."""
 
     stages: Sequence[str]
     taps: Sequence[Shaped[np.ndarray, "n _"]]
@@ -34,6 +34,7 @@ class Surveyed(NamedTuple):
     images: Shaped[np.ndarray, "n h w 3"] | None
     metric: str
     probes: Sequence[Mapping[str, Any]]
+    chosen: str
     steps: int
     declared: str = ""
 
@@ -75,7 +76,7 @@ def assess(
         "learning": _learning(study, fit),
         "task": task | {"declared": study.declared},
         "scores": _scores(study.stages, measured, gradient_to_weight),
-        "advice": {"folklore": folklore.record(told), "ours": _ours(study, measured, few), "probe": _best_probe(study)},
+        "advice": {"folklore": folklore.record(told), "ours": _ours(study, measured, few), "probe": _chosen_probe(study)},
         "seconds": time.perf_counter() - began,
     }
 
@@ -108,11 +109,9 @@ def _ratio(value: float) -> dict[str, Any]:
 
 
 def _learning(study: Surveyed, fit: Fit) -> dict[str, Any]:
-    """Of the tap whose probe is best on validation, and of the last."""
-    best = _best_probe(study)
-    taps: dict[str, None] = dict.fromkeys([*([str(best["tap"])] if best else []), study.stages[-1]])
+    """Of the tap whose probe was chosen, and of the last."""
     curves = []
-    for tap in taps:
+    for tap in dict.fromkeys([study.chosen, study.stages[-1]]):
         index = list(study.stages).index(tap)
         probe = next((row for row in study.probes if row["tap"] == tap), None)
         if probe is None:
@@ -124,14 +123,8 @@ def _learning(study: Surveyed, fit: Fit) -> dict[str, Any]:
     return {"curves": curves}
 
 
-def _best_probe(study: Surveyed) -> dict[str, Any] | None:
-    """The linear classifier that is best on validation."""
-    sign = 1 if METRICS[study.metric].higher_is_better else -1
-    known = [row for row in study.probes if row["val"].get(study.metric) is not None]
-    if not known:
-        return None
-    best = max(known, key=lambda row: sign * row["val"][study.metric])
-    return {"tap": best["tap"], "freeze_depth": list(study.stages).index(best["tap"]) + 1, "tuned": False}
+def _chosen_probe(study: Surveyed) -> dict[str, Any]:
+    return {"tap": study.chosen, "freeze_depth": list(study.stages).index(study.chosen) + 1, "tuned": False}
 
 
 def _scarce(classes: Sequence[str], labels: Int[np.ndarray, "n"]) -> str:
@@ -145,12 +138,9 @@ def _ours(study: Surveyed, measured: Measured, few: Chosen) -> dict[str, Any]:
     about = {"form": FORM, "evidence": EVIDENCE}
     if not few.folds:
         return about | {"ranking": [], "plan": None, "reason": "cross-validation needs two groups of images"}
-    # Ridge regression is judged by accuracy where log loss decides, and so is its probe.
-    metric = judged_by(study.metric)
-    validated = {row["tap"]: row["val"].get(metric) for row in study.probes}
-    seen = [validated.get(stage) for stage in study.stages]
+    metric, chosen = judged_by(study.metric), study.chosen
     try:
-        found = predict(study.stages, measured.grams, few.labels, few.groups, few.folds, metric, study.steps, seen)
+        found = predict(study.stages, measured.grams, few.labels, few.groups, few.folds, metric, study.steps, chosen)
     except UndefinedError as error:
         return about | {"ranking": [], "plan": None, "reason": f"{error}{_scarce(study.classes, few.labels)}"}
     return about | {"ranking": found.ranking, "plan": found.chosen._asdict(), "reason": found.reason}

@@ -200,7 +200,7 @@ def _advices(
     every: list[tuple[str, str, Mapping[str, Any] | None]] = [
         ("ours", "ours", advice["ours"]["plan"]),
         ("folklore", f"the folklore ({advice['folklore']['cell']})", told),
-        ("probe", "the linear classifier that is best on validation", advice["probe"]),
+        ("probe", "the linear classifier that folds choose", advice["probe"]),
         ("last", "always a linear classifier on the last tap", {"tap": last, "freeze_depth": len(stages), "tuned": False}),
         ("everything", "always tune everything", {"tap": last, "freeze_depth": 0, "tuned": True}),
     ]

@@ -25,8 +25,8 @@ FORM = (
     " boundary's features alone, and the mean kernel of all stages that the tuned part reads, as a network that is tuned a little"
     " behaves like a linear model in what its tuned layers read (a rough stand-in for its neural tangent kernel: pooled"
     " activations, gradients taken for alike). Advised is, of the depths that these images cannot tell from the one predicted best"
-    f" (one-sided, 95 %), the one that tunes most; where the recipe makes fewer than {FEW_STEPS} steps, the classifier whose probe"
-    " is best on validation."
+    f" (one-sided, 95 %), the one that tunes most; where the recipe makes fewer than {FEW_STEPS} steps, the classifier that"
+    " folds of the training images choose."
 )
 EVIDENCE = (
     "The evidence is weak: the form was changed about seven times while looking at studies of 100 and 300 training images (digits,"
@@ -66,10 +66,10 @@ def predict(
     folds: Sequence[Int[np.ndarray, "_"]],
     metric: str,
     steps: int,
-    validated: Sequence[float | None],
+    probe: str,
 ) -> Predicted:
-    """grams: of `ridge.gram`, one a tap, of the images of `labels`; steps: of training, that the recipe makes; validated: the
-    judged metric of each tap's probe on validation.
+    """grams: of `ridge.gram`, one a tap, of the images of `labels`; steps: of training, that the recipe makes; probe: the tap
+    of the classifier that folds of the training images choose.
 
     Raises UndefinedError where no classifier can be judged.
     """
@@ -91,10 +91,9 @@ def predict(
         """Whether the images cannot tell the two: one-sided, 95 %."""
         return bool(np.quantile(sign * (draws[best] - draws[index]), 0.05) <= 0)
 
-    seen = {index: sign * (points[index] if score is None else score) for index, score in enumerate(validated)}
     gain = sign * (points[tuned[0]] - points[probes[0]])
     if steps < FEW_STEPS:
-        chosen = plans[max(probes, key=lambda index: seen[index])]
+        chosen = plans[list(stages).index(probe)]
         reason = (
             f"tuning promises {100 * gain:+.1f} points against the best classifier, but in {steps} steps of training, fewer than"
             f" {FEW_STEPS}, it may not get there; ask again with more epochs"

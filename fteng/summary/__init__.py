@@ -21,7 +21,7 @@ from fteng.results import Predictions, read_predictions
 from fteng.summary.audit import of_costs, of_probes, of_splits, of_trials, of_versions
 from fteng.summary.chosen import calibration, final, pairs, recommendation, subgroups
 from fteng.summary.errors import confusion, curves, explainable, explained, mistakes
-from fteng.summary.rows import Criteria, probed_rows, shown_rows, tuned_rows
+from fteng.summary.rows import Criteria, probed_rows, tuned_rows
 from fteng.summary.similarity import similarity
 
 _OF_STUDY = (
@@ -78,20 +78,19 @@ def collect(workdir: Path) -> dict[str, Any]:
     some = next(iter(answers.values()))
     weights = {split: group_weights(some[split].groups, judge_config["resamples"], zlib.crc32(split.encode())) for split in some}
     criteria = Criteria(judge_config["metric"], judge_config["margin"], judge_config["confidence"], weights)
-    rows = [*tuned_rows(study, results, criteria), *probed_rows(probed["probes"], answers, criteria)]
+    tuned, probes = tuned_rows(study, results, criteria), probed_rows(probed["probes"], answers, criteria)
+    # One classifier stands for all: of many the luckiest on val would be compared with what was tuned.
+    rows = [*tuned, *(row for row in probes if row.entry["tap"] == probed["chosen"])]
     choice = recommendation(rows, criteria)
-    shown = shown_rows(rows, None if choice is None else choice["row"], criteria)
-    summary["probes"] = [
-        row | {"test": rows_of.entry["test"]} for row, rows_of in zip(probed["probes"], rows[-len(probed["probes"]) :], strict=True)
-    ]
-    summary["depth_curve"] = [rows[index].entry for index in shown]
+    summary["probes"] = [row | {"test": probe.entry["test"]} for row, probe in zip(probed["probes"], probes, strict=True)]
+    summary["depth_curve"] = [row.entry for row in rows]
     summary["audit"] += of_probes(probed["probes"])
     summary["chance"] = _chance(some["test"])
-    summary["similarity"] = similarity(study, rows, summary["trials"], criteria)
+    summary["similarity"] = similarity(study, [*tuned, *probes], summary["trials"], criteria)
     if choice is not None:
         chosen = rows[choice["row"]].candidate
-        summary["recommendation"] = choice | {"row": shown.index(choice["row"])}
-        summary["pairs"] = pairs([rows[index].candidate for index in shown], criteria)
+        summary["recommendation"] = choice
+        summary["pairs"] = pairs([row.candidate for row in rows], criteria)
         summary["final"] = final(chosen, criteria)
         summary["calibration"] = calibration(chosen)
         summary["subgroups"] = subgroups(study, chosen, criteria, judge_config["resamples"])
@@ -101,7 +100,7 @@ def collect(workdir: Path) -> dict[str, Any]:
             "confusion": confusion(chosen),
             "mistakes": mistakes(chosen, classes),
         }
-        row = curve[summary["recommendation"]["row"]]
+        row = curve[choice["row"]]
         summary["explainable"] = explainable(record, curve, row, summary["mistakes"])
         summary["explained"] = explained(study, summary["explainable"])
     return summary
@@ -134,7 +133,7 @@ def _probed(study: StudyPaths) -> dict[str, Any] | None:
     file, mend = study.surveyed, f"delete {study.probes} and run the study again"
     if not file.exists():
         return None
-    found = paths.read_record(file, "profile", "probes", mend=mend)
+    found = paths.read_record(file, "profile", "probes", "chosen", mend=mend)
     if not found["probes"]:
         raise UserError(f"{file} is damaged (it has no probe); {mend}")
     return found

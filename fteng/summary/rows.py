@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fteng.analysis.bootstrap import interval
-from fteng.analysis.metrics import METRICS
 from fteng.analysis.recommend import Candidate, best_rate
 from fteng.freeze.plan import describe
 from fteng.paths import StudyPaths
@@ -69,7 +68,7 @@ def tuned_rows(study: StudyPaths, results: Mapping[str, Any], criteria: Criteria
 def probed_rows(
     probes: Sequence[Mapping[str, Any]], answers: Mapping[str, Mapping[str, Predictions]], criteria: Criteria
 ) -> list[Row]:
-    """The probe of every tap as a candidate: nothing is tuned, and the network ends there."""
+    """The probe of every tap as a plan: nothing is tuned, and the network ends there."""
     rows = []
     for probe in probes:
         label = f"linear classifier on {probe['tap']}"
@@ -87,19 +86,6 @@ def probed_rows(
         }
         rows.append(_row(label, entry, [dict(answers[probe["tap"]])], probe["cost"]["flops_per_example"], criteria))
     return rows
-
-
-def shown_rows(rows: Sequence[Row], chosen: int | None, criteria: Criteria) -> list[int]:
-    """Which rows stand in the depth curve: all that were tuned, the best probe on val, and what is recommended."""
-    sign = 1 if METRICS[criteria.metric].higher_is_better else -1
-
-    def score(index: int) -> float:
-        value = rows[index].entry["val"][criteria.metric]["value"]
-        return -np.inf if value is None else sign * value
-
-    probes = [index for index, row in enumerate(rows) if not row.entry["trials"]]
-    kept = {index for index, row in enumerate(rows) if row.entry["trials"]} | {max(probes, key=score)}
-    return sorted(kept | ({chosen} if chosen is not None else set()))
 
 
 def _row(label: str, entry: dict[str, Any], answers: Sequence[Mapping[str, Predictions]], flops: float, criteria: Criteria) -> Row:

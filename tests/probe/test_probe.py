@@ -4,7 +4,7 @@ import pytest
 from fteng.data.prepare import Dataset
 from fteng.probe import probe
 from fteng.probe.logistic import fit
-from fteng.probe.probe import STRENGTHS, fit_probe
+from fteng.probe.probe import STRENGTHS, choose_tap, fit_probe
 
 
 def dataset(train, groups=None, labels=None):
@@ -28,6 +28,19 @@ def test_a_probe_on_a_part_is_that_of_a_smaller_data_set():
     np.testing.assert_array_equal(found.head["kernel"], alone.head["kernel"])
     assert found.strength == alone.strength
     assert not np.array_equal(found.head["kernel"], fit_probe(features, whole).head["kernel"])
+
+
+def test_the_tap_that_does_best_on_images_left_out_is_chosen():
+    noise, dealt = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32), dataset(np.arange(24))
+    knows = noise + (np.arange(40) % 2)[:, None]
+    found = {name: fit_probe(features, dealt).left_out for name, features in {"a": noise, "b": knows, "c": noise}.items()}
+    rows = [{"tap": name, "left_out_log_loss": loss} for name, loss in found.items()]
+    assert found["b"] < np.log(2) < found["a"] + 0.1
+    assert choose_tap(rows) == "b"
+    # Of equal ones the last; as where nothing can be left out, of a single image.
+    assert choose_tap([rows[0], rows[2]]) == "c"
+    assert np.isnan(fit_probe(knows, dataset([0])).left_out)
+    assert choose_tap([row | {"left_out_log_loss": None} for row in rows]) == "c"
 
 
 def test_what_validation_says_does_not_choose_the_strength():

@@ -97,6 +97,7 @@ def make_summary(
                 "tap": stage,
                 "stage_index": index,
                 "l2": 0.01,
+                "left_out_log_loss": round(2.2 * (1 - level), 4),
                 "val": _scores(level + rng.uniform(-0.02, 0.02)),
                 "test": _intervals(level, 0.038),
             }
@@ -143,7 +144,7 @@ def make_summary(
             }
         )
     best = max(depths, key=_quality)
-    # The best probe is one way to use the network, beside the trials.
+    # One probe is a way to use the network, beside the trials.
     tap = dict(summary["probes"][9])
     summary["depth_curve"].insert(
         0,

@@ -40,7 +40,7 @@ def study(n=240, classes=3, channels=(4, 6, 300), metric="balanced_accuracy", br
         {"tap": stage, "val": {metric: 0.5 + 0.1 * k, "accuracy": 0.5}, "test": {metric: 0.5}} for k, stage in enumerate(STAGES)
     ]
     rows = Rows(labels, ids, ids, splits)
-    return Surveyed(STAGES, break_it(taps), rows, tuple("abcdefghij"[:classes]), images, metric, probes, steps=1000)
+    return Surveyed(STAGES, break_it(taps), rows, tuple("abcdefghij"[:classes]), images, metric, probes, "b", steps=1000)
 
 
 def moments(taps, parts=8, shift=0.0):

@@ -31,10 +31,10 @@ def taps(seed, knows, n=150):
     ], labels
 
 
-def predicted(features, labels, steps=99, metric="accuracy", validated=(None,) * 4):
+def predicted(features, labels, steps=99, metric="accuracy", probe="b"):
     groups = np.arange(len(labels))
     folds = group_folds(labels, groups, 5, 0)
-    return predict(STAGES, [gram(x) for x in features], labels, groups, folds, metric, steps, validated)
+    return predict(STAGES, [gram(x) for x in features], labels, groups, folds, metric, steps, probe)
 
 
 def test_answers_out_of_fold_are_those_of_fitting_without_the_fold():
@@ -60,9 +60,10 @@ def test_every_tap_and_every_depth_is_a_plan():
     assert [(plan.tap, plan.freeze_depth) for plan in plans if plan.tuned] == [("d", 0), ("d", 1), ("d", 2), ("d", 3)]
 
 
-def test_where_one_stage_knows_the_classes_and_steps_are_few_its_classifier_is_advised():
+def test_where_steps_are_few_the_classifier_that_folds_chose_is_advised():
     found = predicted(*taps(0, "b"))
     assert (found.chosen.tap, found.chosen.tuned) == ("b", False)
+    assert predicted(*taps(0, "b"), probe="c").chosen.tap == "c"
     assert "in 99 steps of training, fewer than 100, it may not get there" in found.reason
     best = found.ranking[0]
     assert best["low"] <= best["predicted"] <= best["high"]
@@ -70,13 +71,6 @@ def test_where_one_stage_knows_the_classes_and_steps_are_few_its_classifier_is_a
     by_depth = {row["freeze_depth"]: row["predicted"] for row in found.ranking if row["tuned"]}
     # Behind the one that knows there is nothing left to tune with.
     assert min(by_depth[0], by_depth[1], by_depth[2]) > by_depth[3] + 0.2
-
-
-def test_validation_chooses_among_classifiers():
-    features, labels = taps(0, "b")
-    features[2] = features[1]
-    assert predicted(features, labels, validated=(0.3, 0.9, 0.95, 0.3)).chosen.tap == "c"
-    assert predicted(features, labels, validated=(0.3, 0.95, 0.9, 0.3)).chosen.tap == "b"
 
 
 def test_of_depths_that_the_images_cannot_tell_apart_the_one_that_tunes_most_is_advised():
@@ -95,7 +89,7 @@ def test_a_depth_that_is_predicted_worse_is_not_advised_though_it_tunes_more():
     for stage in (0, 1):
         grams[stage] = 50 * gram(np.random.default_rng(stage).standard_normal((len(labels), 100)))
     groups = np.arange(len(labels))
-    found = predict(STAGES, grams, labels, groups, group_folds(labels, groups, 5, 0), "accuracy", 1000, (None,) * 4)
+    found = predict(STAGES, grams, labels, groups, group_folds(labels, groups, 5, 0), "accuracy", 1000, "a")
     worse = {row["freeze_depth"] for row in found.ranking if row["tuned"] and not row["equal"]}
     assert {0, 1} <= worse
     assert found.chosen == ("d", min({0, 1, 2, 3} - worse), True)
