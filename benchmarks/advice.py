@@ -4,7 +4,8 @@
 
 Over the studies of `benchmarks.collection`; the table is made from their summary.json. No number of any advice is fitted, but the
 form of ours was chosen while looking at some of them: totals of those (`looked at`) stand apart from totals of the others, which
-ran after the form stood and alone judge it fairly. Quick: one small study and one step of the ladder, to see that it runs.
+ran after the form stood and alone judge it fairly. `sweep`: what the study recommends after its sweep, for comparison. Quick: one
+small study and one step of the ladder, to see that it runs.
 """
 
 import statistics
@@ -44,6 +45,8 @@ def _row(case: Case, summary: Mapping[str, Any]) -> dict[str, Any]:
     # The ladder speaks of where tuning should begin, not of classifiers on earlier taps.
     sign = 1 if METRICS[grade["metric"]].higher_is_better else -1
     best = max(grade["curve"], key=lambda row: sign * row["value"])["freeze_depth"] if grade["curve"] else None
+    recommended = summary["depth_curve"][summary["recommendation"]["row"]]
+    behind = 100 * sign * (grade["best"]["value"] - recommended["test"][grade["metric"]]["value"])
     half = None if best is None else "early" if best <= stages / 2 else "late"
     return {
         "study": case.name,
@@ -56,7 +59,8 @@ def _row(case: Case, summary: Mapping[str, Any]) -> dict[str, Any]:
         "best_depth": best,
         "known_answer": case.answer,
         "answer_held": half == case.answer if case.answer and half else None,
-        "regret": {row["name"]: row["regret"] for row in grade["advice"]},
+        "recommended": recommended["label"],
+        "regret": {row["name"]: row["regret"] for row in grade["advice"]} | {"sweep": behind},
         "against_sweep": {row["name"]: row["against_sweep"] for row in grade["advice"]},
         "tau": {row["name"]: row["tau"] for row in grade["scores"]},
         "advice_seconds": said["seconds"],

@@ -1,6 +1,7 @@
 """Figures of the profile: each distance of the data, stage by stage, beside its zero. From the summary alone."""
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import altair as alt
@@ -17,7 +18,35 @@ _DISTANCES = (
     ("log_variance_ratio", "Change of spread, |ln variance ratio|"),
     ("diagonal_frechet", "Squared Frechet distance, independent channels"),
 )
-_SPLITS = "Test against training images, MMD²"
+_SPLITS = (
+    ("mmd2", "Test against training images, MMD²"),
+    ("frechet", "Test against training images, squared Frechet distance"),
+)
+
+
+def how_similar(summary: Summary) -> str:
+    """The answer to how like the source the data are, in one sentence."""
+    said, stages = summary["similarity"], len(summary["stages"])
+    known = [row["mean_shift"] for row in said["profile"]["rows"] if row["mean_shift"]["value"] is not None]
+    useful = said["task"]["useful"]
+    told = []
+    if known:
+        zeros = [cell["zero"]["high"] for cell in known if cell["zero"] is not None]
+        chance = f" (by chance alone up to {median(zeros):.2f})" if zeros else ""
+        where = f"the median of {'its' if len(known) == stages else f'{len(known)} of its'} {stages} stages"
+        shift = median(cell["value"] for cell in known)
+        told.append(f"in {where} the mean of a channel lies {shift:.2f} standard deviations from where the source had it{chance}")
+    else:
+        reason = said["profile"]["reason"].rstrip(".")
+        told.append(f"how far their features lie from the source's is not known ({reason[:1].lower()}{reason[1:]})")
+    if useful["value"] is None:
+        told.append(f"what the source head makes of them is not known ({useful['reason']})")
+    else:
+        chance = "" if useful["zero"] is None else f" (by chance alone {100 * useful['zero']['mean']:.0f} %)"
+        told.append(
+            f"the source head's answers tell {100 * useful['value']:.0f} % of what there is to tell about the class{chance}"
+        )
+    return f"{words.capital(told[0])}; {told[1]}."
 
 
 def sentences(summary: Summary) -> list[str]:
@@ -45,7 +74,11 @@ def draw(summary: Summary) -> list[Markup]:
     """A figure a distance that is known of any stage."""
     said = summary["similarity"]
     kinds = [(title, [(row["stage"], row[name], row["p"]) for row in said["profile"]["rows"]]) for name, title in _DISTANCES]
-    kinds.append((_SPLITS, [(row["stage"], row["mmd2"], row["p"]) for row in said["splits"]["rows"]]))
+    # p is of MMD².
+    tested = [(name, title, name == "mmd2") for name, title in _SPLITS]
+    kinds += [
+        (title, [(row["stage"], row[name], row["p"] if p else None) for row in said["splits"]["rows"]]) for name, title, p in tested
+    ]
     known = [(title, [row for row in rows if row[1]["value"] is not None]) for title, rows in kinds]
     with schemapi.debug_mode(False):
         return [_with_zero([_distance(*row) for row in rows], title, said["stages"]) for title, rows in known if rows]
@@ -55,7 +88,7 @@ def table(summary: Summary) -> Table:
     """A row a stage: each distance with what chance alone would give, the numbers behind the dots and bands."""
     said = summary["similarity"]
     kinds = [(title, {row["stage"]: row[name] for row in said["profile"]["rows"]}) for name, title in _DISTANCES]
-    kinds.append((_SPLITS, {row["stage"]: row["mmd2"] for row in said["splits"]["rows"]}))
+    kinds += [(title, {row["stage"]: row[name] for row in said["splits"]["rows"]}) for name, title in _SPLITS]
     known = [(title, cells) for title, cells in kinds if any(cell["value"] is not None for cell in cells.values())]
     rows = [(str(stage), *(_with_chance(cells.get(stage)) for _, cells in known)) for stage in said["stages"]]
     return Table("Profile", ("Stage", *(title for title, _ in known)), rows)

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from fteng.report import figures, words
 from fteng.report.figures import Mark
+from fteng.report.tables import Table
 
 Summary = Mapping[str, Any]
 CLASS_COLUMNS = (
@@ -102,8 +103,8 @@ def learning_sentence(summary: Summary) -> str:
     half, whole = (point["test"] for point in curve["points"][-2:])
     change = f"{100 * curve['last_doubling']:+.1f}".replace("-", "−")
     name = words.metric_name(summary["similarity"]["metric"])
-    text = f"The second half of the training images changed the {name} of the classifier on {curve['tap']} by {change} points on"
-    text += " validation, which chose the tap and so flatters its end"
+    text = f"The second half of the training images changed the {name} of the classifier on {curve['tap']} by {change} points"
+    text += " on validation"
     if half is not None and whole is not None:
         text += f", and by {100 * (whole - half):+.1f} on test".replace("-", "−")
     return f"{text}. One fit each: luck is in both."
@@ -161,23 +162,29 @@ def stage_columns(summary: Summary) -> list[str]:
     return [*(title for _, title in CLASS_COLUMNS), "CKA with the labels", "CKA with the next stage", *scores]
 
 
-def score_rows(summary: Summary) -> list[tuple[str, int, str, str]]:
-    """(score, freeze depth, what it predicted, what was measured): the numbers behind the predictions' dots, of every score."""
+def score_table(summary: Summary) -> Table:
+    """What each score predicted for each depth, and what was measured: the numbers behind the dots, of every score."""
     grade = summary["similarity"]["grade"]
     curve = {row["freeze_depth"]: row["value"] for row in grade.get("curve", [])}
-    return [
-        (score["label"], row["freeze_depth"], words.figure(row["value"]), words.score(curve[row["freeze_depth"]]))
+    rows = [
+        (score["label"], f"{row['freeze_depth']}", words.figure(row["value"]), words.score(curve[row["freeze_depth"]]))
         for score in grade["scores"]
         if score["tau"] is not None
         for row in score["by_depth"]
         if row["freeze_depth"] in curve
     ]
+    return Table("Predictions", ("Score", "Freeze depth", "Predicted", "Measured"), rows)
 
 
-def learning_rows(summary: Summary) -> list[tuple[str, int, str]]:
-    """(tap, training images, score on validation): the numbers behind the learning curves."""
+def learning_table(summary: Summary) -> Table:
+    """The classifier's score by training images."""
     curves = summary["similarity"]["learning"]["curves"]
-    return [(curve["tap"], point["images"], words.score(point["val"])) for curve in curves for point in curve["points"]]
+    rows = [
+        (curve["tap"], f"{point['images']:,}", words.score(point["val"]), words.score(point["test"]))
+        for curve in curves
+        for point in curve["points"]
+    ]
+    return Table("Learning curves", ("Tap", "Training images", "Validation", "Test"), rows)
 
 
 def _scores(said: Summary) -> list[Markup]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from PIL import Image
 from scipy.special import softmax
 
@@ -16,8 +16,11 @@ from fteng.similarity.ridge import gram, out_of_fold
 from fteng.similarity.source_names import source_names
 from fteng.similarity.stages import Chosen, judged
 from fteng.similarity.undefined import UndefinedError, stated
+from fteng.similarity.zero import band
 
 _THUMBNAIL = 96
+_DEALT = 20
+_NO_SHARE: dict[str, Any] = {"zero": None}
 _NO_HEAD = "the weights have no source head"
 
 
@@ -38,21 +41,22 @@ def ask_source_head(
     images: Shaped[np.ndarray, "n h w 3"] | None,
 ) -> dict[str, Any]:
     """logits, ids, images: of all images of the data set; without images no example is shown. leep: nats; useful: the share of the
-    labels' entropy that LEEP explains; classifier: the metric of a cross-validated ridge classifier on the head's probabilities
-    alone."""
+    labels' entropy that LEEP explains, beside its zero, as LEEP is reckoned from the images that it explains; classifier: the
+    metric of a cross-validated ridge classifier on the head's probabilities alone."""
     if logits is None or not np.isfinite(logits[many.rows]).all():
         reason = _NO_HEAD if logits is None else "the source head's answers are not finite"
         nothing = {"value": None, "reason": reason}
-        return {"seen": [], "about": reason, "entropy": nothing, "leep": nothing, "useful": nothing, "classifier": nothing}
+        return {
+            "seen": [],
+            "about": reason,
+            "entropy": nothing,
+            "leep": nothing,
+            "useful": _NO_SHARE | nothing,
+            "classifier": nothing,
+        }
     names, about = source_names(logits.shape[1])
     seen = seen_classes(logits[many.rows], many.labels, names, classes)
     memberships = np.asarray(softmax(logits.astype(np.float64), axis=1))
-
-    def useful() -> float:
-        entropy = label_entropy(many.labels)
-        if entropy <= 0:
-            raise UndefinedError("needs two classes")
-        return 1 + leep(memberships[many.rows], many.labels) / entropy
 
     def classifier() -> float:
         if not few.folds or len(np.unique(few.labels)) < 2:
@@ -77,9 +81,29 @@ def ask_source_head(
         "about": about,
         "entropy": {"value": seen.entropy, "reason": ""},
         "leep": stated(lambda: leep(memberships[many.rows], many.labels)),
-        "useful": stated(useful),
+        "useful": _useful(memberships[many.rows], many),
         "classifier": stated(classifier),
     }
+
+
+def _useful(memberships: Float[np.ndarray, "n z"], chosen: Chosen) -> dict[str, Any]:
+    """The share of the labels' entropy that LEEP explains. Its zero: what it explains of labels that groups have exchanged."""
+
+    def share(labels: Int[np.ndarray, "n"]) -> float:
+        entropy = label_entropy(labels)
+        if entropy <= 0:
+            raise UndefinedError("needs two classes")
+        return 1 + leep(memberships, labels) / entropy
+
+    found = _NO_SHARE | stated(lambda: share(chosen.labels))
+    if found["value"] is None:
+        return found
+    _, first, member = np.unique(chosen.groups, return_index=True, return_inverse=True)
+    rng = np.random.default_rng(0)
+    dealt = [rng.permutation(chosen.labels[first])[member] for _ in range(_DEALT)]
+    # Of few groups with several classes each all may get one class, which explains nothing.
+    drawn = [share(labels) for labels in dealt if len(np.unique(labels)) > 1]
+    return found | {"zero": band(np.array(drawn))._asdict() if drawn else None}
 
 
 def thumbnail(image: Shaped[np.ndarray, "h w 3"]) -> str:

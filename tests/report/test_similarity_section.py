@@ -59,6 +59,22 @@ def test_whether_the_data_differ_is_said_with_the_distances():
     assert "differ noticeably from the source from a on" in " ".join(distances.sentences(summary()))
 
 
+def test_how_similar_the_data_are_is_one_sentence_beside_what_chance_makes():
+    told = distances.how_similar(summary())
+    assert re.fullmatch(
+        r"In the median of its 3 stages the mean of a channel lies 1\.\d\d standard deviations from where the source had it"
+        r" \(by chance alone up to 0\.\d\d\); the source head's answers tell 9\d % of what there is to tell about the class"
+        r" \(by chance alone \d+ %\)\.",
+        told,
+    ), told
+    unknown = summary(source=NOTHING)
+    unknown["similarity"]["task"]["useful"] = {"value": None, "reason": "the weights have no source head", "zero": None}
+    assert distances.how_similar(unknown) == (
+        "How far their features lie from the source's is not known (there is no source profile to compare with); what the source"
+        " head makes of them is not known (the weights have no source head)."
+    )
+
+
 def test_before_any_trial_it_says_that_it_is_not_graded():
     text = page(summary(measured=False))
     assert "Not graded yet" in text
@@ -87,11 +103,11 @@ def test_every_figure_has_its_numbers():
     assert all(len(row) == len(shown.heads) >= 4 for row in shown.rows)
     assert "[chance " in shown.rows[0][1]
     assert len(distances.draw(of)) == len(shown.heads) - 1
-    predicted = similarity.score_rows(of)
-    assert {1, 2} <= {depth for _, depth, _, _ in predicted} <= {0, 1, 2, 3}
-    assert all(measured == f"{0.5 + 0.1 * depth:.3f}" for _, depth, _, measured in predicted)
+    predicted = similarity.score_table(of).rows
+    assert {1, 2} <= {int(depth) for _, depth, _, _ in predicted} <= {0, 1, 2, 3}
+    assert all(measured == f"{0.5 + 0.1 * int(depth):.3f}" for _, depth, _, measured in predicted)
     points = sum(len(curve["points"]) for curve in of["similarity"]["learning"]["curves"])
-    assert len(similarity.learning_rows(of)) == points > 0
+    assert len(similarity.learning_table(of).rows) == points > 0
     assert page(of).count("The numbers of") == 2
 
 
@@ -124,7 +140,7 @@ def test_more_images_are_judged_on_test_too_and_what_cannot_be_told_says_why():
     of = view.clean(summary())
     curves = of["similarity"]["learning"]["curves"]
     said = similarity.learning_sentence(of)
-    assert "on validation, which chose the tap" in said
+    assert re.search(r"by .\d+\.\d points on validation, and by .\d+\.\d on test", said)
     half, whole = (point["test"] for point in curves[0]["points"][-2:])
     assert f"{100 * (whole - half):+.1f} on test".replace("-", "−") in said
     for curve in curves:

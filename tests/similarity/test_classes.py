@@ -92,10 +92,16 @@ def test_source_head_that_knows_the_classes_is_useful_and_a_missing_one_says_so(
     found = task.ask_source_head(logits, chosen, chosen, ("a", "b"), "accuracy", ids, images)
     assert found["useful"]["value"] == pytest.approx(1, abs=1e-6)
     assert found["classifier"]["value"] == 1
+    # Two sure answers tell next to nothing of labels dealt at random.
+    assert -0.01 < found["useful"]["zero"]["low"] <= found["useful"]["zero"]["mean"] < 0.1
+    halves = choose(labels, np.repeat(["one", "two"], 30), np.arange(60), 60)
+    dealt = task.ask_source_head(logits, halves, halves, ("a", "b"), "accuracy", ids, None)["useful"]["zero"]
+    # Two groups exchange their labels whole, and are told apart as well as before.
+    assert dealt["low"] == pytest.approx(1, abs=1e-6)
     assert found["seen"][0]["examples"][0]["jpeg"].startswith("/9j/")
     unseen = task.ask_source_head(logits, chosen, chosen, ("a", "b"), "accuracy", ids, None)
     assert all(row["examples"] == [] for row in unseen["seen"])
     nothing = task.ask_source_head(None, chosen, chosen, ("a", "b"), "accuracy", ids, images)
-    assert nothing["useful"] == {"value": None, "reason": "the weights have no source head"}
+    assert nothing["useful"] == {"value": None, "reason": "the weights have no source head", "zero": None}
     infinite = task.ask_source_head(np.full_like(logits, np.inf), chosen, chosen, ("a", "b"), "accuracy", ids, images)
     assert "not finite" in infinite["leep"]["reason"]
