@@ -13,7 +13,7 @@ from fteng.analysis.metrics import METRICS, is_finite
 from fteng.results import Predictions
 
 # Below this Student's t around a bootstrap is no longer to be trusted, and nothing is shown to be `not worse`.
-_FEWEST_GROUPS = 10
+FEWEST_GROUPS = 10
 _UNDEFINED = (np.nan, np.nan, np.nan, np.nan, np.nan, np.nan)
 
 
@@ -50,13 +50,15 @@ class Comparison(NamedTuple):
 
 class Recommendation(NamedTuple):
     """index, best: into the candidates; comparisons: one a candidate, in their order; reason: in plain words; excluded: seeds
-    and candidates that took no part, by name."""
+    and candidates that took no part, by name; groups: what there is to go by on val, of the rarest class where classes weigh the
+    same."""
 
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     best: int
     comparisons: tuple[Comparison, ...]
     reason: str
     excluded: tuple[str, ...]
+    groups: int
 
 
 def best_rate(rates: Mapping[float, Sequence[Predictions]], metric: str) -> float | None:
@@ -118,7 +120,7 @@ def recommend(
     sample = _Sample(units, max(len(sound[i]) for i in usable), margin, confidence)
     reason = _reason(candidates, comparisons, chosen, usable[best], metric, sample)
     reason += f" Left out: {'; '.join(excluded)}." if excluded else ""
-    return Recommendation(chosen, usable[best], tuple(comparisons), reason, excluded)
+    return Recommendation(chosen, usable[best], tuple(comparisons), reason, excluded, units)
 
 
 def _shallowness(candidate: Candidate) -> tuple[float, float]:
@@ -153,7 +155,7 @@ def _judge(found: Sequence[Scores], best: int, sign: float, units: int, margin: 
             p = float((1 + np.sum(largest >= standing)) / (1 + len(largest)))
             low, high = difference - wide, difference + wide
             verdict = "not worse" if bound > -margin else "worse" if high < 0 else "unclear"
-            row = Comparison(-1, depth.point, difference, low, high, bound, p, verdict if units >= _FEWEST_GROUPS else "unclear")
+            row = Comparison(-1, depth.point, difference, low, high, bound, p, verdict if units >= FEWEST_GROUPS else "unclear")
         rows.append(row)
     return rows
 
@@ -209,7 +211,7 @@ def _reason(
         )
     elif not rivals:
         text = f"{top}, and nothing that trains less, or ends earlier, was tried."
-    elif sample.units < _FEWEST_GROUPS:
+    elif sample.units < FEWEST_GROUPS:
         few = f"with {sample.units} group{'' if sample.units == 1 else 's'} to go by nothing can be shown to be as good"
         text = f"{top}; {few}, so the best itself is recommended."
     else:

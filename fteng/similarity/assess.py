@@ -18,7 +18,7 @@ from fteng.similarity.task import ask_source_head
 from fteng.similarity.undefined import UndefinedError
 
 # Grows when a reader of an older record could misread it.
-FORMAT = 1
+FORMAT = 2
 
 
 class Surveyed(NamedTuple):

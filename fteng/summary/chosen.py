@@ -9,7 +9,7 @@ from fteng.analysis.bootstrap import interval
 from fteng.analysis.calibration import apply_temperature, fit_temperature, reliability
 from fteng.analysis.compare import delong, every_pair
 from fteng.analysis.metrics import METRICS, applicable, evaluate, is_finite
-from fteng.analysis.recommend import Candidate, recommend
+from fteng.analysis.recommend import FEWEST_GROUPS, Candidate, recommend
 from fteng.analysis.subgroups import table
 from fteng.paths import StudyPaths
 from fteng.results import read_images
@@ -45,6 +45,8 @@ def recommendation(rows: Sequence[Row], criteria: Criteria) -> dict[str, Any] | 
         "row": usable[found.index],
         "metric": criteria.metric,
         "reason": found.reason,
+        "groups": found.groups,
+        "too_few": found.groups < FEWEST_GROUPS,
         "alternatives": alternatives,
     }
 

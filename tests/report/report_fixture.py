@@ -170,6 +170,8 @@ def make_summary(
         "metric": "balanced_accuracy",
         "reason": f"On the validation images freeze depth {best} scores highest,"
         " and no shallower tuning comes within the margin of 0.01.",
+        "groups": 80,
+        "too_few": False,
         "alternatives": [
             {
                 "freeze_depth": depth,

@@ -7,7 +7,7 @@ import pytest
 from fteng import report
 from fteng.report import findings, words
 from tests.report.page_reader import ALWAYS, SECTIONS, Page
-from tests.report.report_fixture import JUDGED, make_summary, make_unfinished
+from tests.report.report_fixture import JUDGED, STAGES, make_summary, make_unfinished
 
 
 def test_says_the_answer_first(parsed: Page) -> None:
@@ -33,6 +33,17 @@ def test_says_what_is_cheaper_and_not_told_apart() -> None:
     for row in alternatives:
         row["verdict"] = "worse"
     assert "The closest that trains less" not in report.render(summary)
+
+
+def test_a_choice_by_too_few_images_is_a_warning_with_the_advice_that_did_without_them() -> None:
+    summary = make_summary(depths=(12,), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
+    assert findings.answer(summary)["warnings"] == []
+    summary["recommendation"] |= {"groups": 1, "too_few": True}
+    luck = "Validation has only 1 independent group of the rarest class to choose by. Which plan is best is hardly more than luck"
+    assert findings.answer(summary)["warnings"] == [f"{luck}: add images, or give more of them to validation."]
+    summary["similarity"] = {"advice": {"ours": {"plan": {"freeze_depth": 6, "tap": STAGES[-1], "tuned": True}}}}
+    advised = "From the training images alone, before the sweep, the advice was: freeze the first 6 of 18 stages and tune the rest."
+    assert findings.answer(summary)["warnings"] == [f"{luck}. {advised}"]
 
 
 @pytest.mark.usefixtures("undrawn")
