@@ -45,8 +45,6 @@ def _compared(swept: Mapping[str, Any], raced: Mapping[str, Any]) -> dict[str, A
     metric, best = grade["metric"], grade["best"]
     sign = 1 if METRICS[metric].higher_is_better else -1
     values = {row["label"]: row["test"][metric]["value"] for row in swept["depth_curve"]}
-    # The page of a sweep shows of the probes those that matter; what a race recommends may be another.
-    values |= {f"linear classifier on {row['tap']}": row["test"][metric]["value"] for row in swept["probes"]}
 
     def told(summary: Mapping[str, Any]) -> dict[str, Any]:
         label = summary["depth_curve"][summary["recommendation"]["row"]]["label"]

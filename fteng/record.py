@@ -52,6 +52,18 @@ def read_study(study: StudyPaths, *names: str) -> dict[str, Any]:
     return paths.read_record(study.study, *names, mend="put it back, or run the study's command again in an empty folder")
 
 
+def read_survey(study: StudyPaths) -> dict[str, Any]:
+    """probes/result.json: `probes`, one row a tap, `chosen`, the tap that stands for them, `profile`, `asked`.
+
+    Raises UserError on a damaged one, or another version's.
+    """
+    file, mend = study.surveyed, f"delete {study.probes} and run the study again"
+    found = paths.read_record(file, "profile", "probes", "chosen", "asked", mend=mend)
+    if not found["probes"]:
+        raise UserError(f"{file} is damaged (it has no probe); {mend}")
+    return found
+
+
 def append_run(study: StudyPaths, seconds: dict[str, float], kept: list[dict[str, Any]], predicted_bytes: int) -> None:
     """Note what this run of the study took. kept: which activations were cached, and why; predicted_bytes: of memory, see
     `sweep.memory`; 0: none."""

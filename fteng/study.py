@@ -26,7 +26,7 @@ from fteng.progress import Reporter
 from fteng.race.field import lay_race
 from fteng.race.run import run_race
 from fteng.results import write_images
-from fteng.survey import survey
+from fteng.survey import asked_of, survey
 from fteng.sweep.cost import plan_work
 from fteng.sweep.foresee import foresee
 from fteng.sweep.memory import predicted_memory
@@ -46,7 +46,7 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
     spent = _Spent()
     ground = _lay(config, study, command, reporter, spent)
     pending = pending_trials(ground, study, reporter)
-    probed = distributed.agree(study.surveyed.exists())
+    probed = _is_probed(study, config)
     if probed and not pending and not added_trials(ground, study, reporter)[1]:
         _forget_prefix(study)
         return
@@ -85,7 +85,7 @@ def run_survey(
     ground = in_parts(_lay(config, study, command, reporter, spent), study)
     _say_left_out(ground.dataset, reporter)
     feed, flops = lay_feed(ground), flops_of(ground, ground.specs)
-    if not distributed.agree(study.surveyed.exists()):
+    if not _is_probed(study, config):
         with spent.phase("probes"):
             _survey(ground, study, feed, flops, reporter, should_stop)
     site = make_site(ground, study, feed, reporter, should_stop)
@@ -119,6 +119,19 @@ def make_parts(
                 spent.record(study)
 
     return run_part
+
+
+def _is_probed(study: StudyPaths, config: Config) -> bool:
+    """Whether the survey stands, and is of this config; what is of another one goes, and so do its pictures. Raises UserError
+    where it cannot be used, before any trial."""
+    if not distributed.agree(study.surveyed.exists()):
+        return False
+    # It goes once all have read it.
+    same = distributed.everyone(record.read_survey(study)["asked"] == asked_of(config))
+    if not same and distributed.is_main():
+        study.surveyed.unlink()
+        study.similarity.unlink(missing_ok=True)
+    return same
 
 
 def foresee_all(config: Config, study: StudyPaths, reporter: Reporter) -> list[TrialWork]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fteng import paths
 from fteng.analysis.metrics import deciding_metric
+from fteng.config import Config
 from fteng.feed import Feed
 from fteng.ground import Ground
 from fteng.paths import StudyPaths
@@ -66,7 +67,14 @@ def survey(
     chosen = probe.choose_tap(rows)
     similar = _similarity(ground, features, rows, chosen, ratios)
     paths.write_json(study.similarity, similar)
-    paths.write_json(study.surveyed, {"probes": rows, "chosen": chosen, "profile": profile(similar["profile"])})
+    found = {"probes": rows, "chosen": chosen, "profile": profile(similar["profile"])}
+    paths.write_json(study.surveyed, found | {"asked": asked_of(ground.config)})
+
+
+def asked_of(config: Config) -> dict[str, Any]:
+    """What of the judge's keys, which may change in a study, the survey's records hang on."""
+    judge = config.judge
+    return {"metric": judge.metric, "gradient_images": judge.gradient_images, "task": judge.task, "pictures": judge.pictures}
 
 
 def _gradients(ground: Ground, feed: Feed, head: dict[str, np.ndarray], size: int) -> list[float] | None:

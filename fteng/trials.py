@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from fteng import paths
 from fteng.config import Config, to_dict, undecided
 from fteng.errors import UserError
-from fteng.freeze.plan import FreezePlan, expand, last_stage, parse_freeze_depth, prefix_plan, stage_set_plan
+from fteng.freeze.plan import FreezePlan, describe, expand, last_stage, parse_freeze_depth, prefix_plan, stage_set_plan
 
 
 class Variant(NamedTuple):
@@ -45,6 +45,11 @@ class Variant(NamedTuple):
             "continued from {} at step {}".format(*self.parent.split("@")) if self.parent else "",
         )
         return ", ".join(word for word in words if word)
+
+
+def label_of(tap: str, freeze_depth: int | None, trainable_stages: Sequence[str], leaves: str, variant: Variant) -> str:
+    """A plan and the way it is trained, in the words of the report; arguments as in a record."""
+    return ", ".join(part for part in (describe(tap, freeze_depth, trainable_stages, leaves), variant.label) if part)
 
 
 class TrialSpec(NamedTuple):

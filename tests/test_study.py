@@ -141,6 +141,23 @@ def test_a_longer_sweep_runs_only_what_is_new(finished, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_survey_is_made_anew_where_what_it_hangs_on_has_changed(finished, tmp_path):
+    """Pictures of training images do not stay in a record that shall have none; nothing is trained again."""
+    workdir = tmp_path / "copy"
+    shutil.copytree(finished[0], workdir)
+    assert '"jpeg"' in (workdir / "probes" / "similarity.json").read_text()
+    ended = run(workdir, "--config.judge.pictures=false", "--config.judge.metric=log_loss")
+    assert ended.returncode == 0, ended.stderr
+    summary = summary_of(workdir)
+    assert summary["similarity"]["metric"] == summary["judge"]["metric"] == "log_loss"
+    for file in ("probes/similarity.json", "report/index.html", "report/summary.json"):
+        assert '"jpeg"' not in (workdir / file).read_text()
+        assert "data:image/jpeg" not in (workdir / file).read_text()
+    times = [result.stat().st_mtime_ns for result in sorted(workdir.glob("trials/*/result.json"))]
+    assert times == [result.stat().st_mtime_ns for result in sorted(finished[0].glob("trials/*/result.json"))]
+
+
+@pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_ends_the_same(finished, tmp_path):
     workdir = tmp_path / "stopped"
     process = subprocess.Popen(command(workdir), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -1,13 +1,12 @@
 """Models of different studies against each other: paired where they answer the same images, else as two independent samples."""
 
 import itertools
-import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fteng.analysis.bootstrap import group_weights, informative_groups
+from fteng.analysis.bootstrap import informative_groups, split_weights
 from fteng.analysis.compare import Scores, _difference, holm, scores, training_luck
 from fteng.results import Predictions
 
@@ -52,7 +51,7 @@ def _scored(model: Answered, metric: str, resamples: int) -> Scores | None:
     """On resamples that models of the same images share, and no others."""
     if not model.seeds:
         return None
-    weights = group_weights(model.seeds[0].groups, resamples, zlib.crc32(model.images.encode()))
+    weights = split_weights(model.images, model.seeds[0].groups, resamples)
     found = scores(model.seeds, metric, weights)
     return found if np.isfinite(found.point) else None
 

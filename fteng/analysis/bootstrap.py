@@ -1,5 +1,6 @@
 """Intervals by resampling GROUPS (patients, lesions), the independent units, the same resamples for all that is compared."""
 
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -32,6 +33,11 @@ def group_weights(groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     count = int(member.max(initial=0)) + 1
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
     return draws.T.astype(np.int16)[member].T
+
+
+def split_weights(split: str, groups: np.ndarray, resamples: int) -> np.ndarray:
+    """`group_weights` of a split of a study, the same wherever it is judged."""
+    return group_weights(groups, resamples, zlib.crc32(split.encode()))
 
 
 def depth_scores(seeds: Sequence[Predictions], metric: str, weights: np.ndarray) -> np.ndarray:

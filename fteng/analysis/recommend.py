@@ -50,8 +50,8 @@ class Comparison(NamedTuple):
 
 class Recommendation(NamedTuple):
     """index, best: into the candidates; comparisons: one a candidate, in their order; reason: in plain words; excluded: seeds
-    and candidates that took no part, by name; groups: what there is to go by on val, of the rarest class where classes weigh the
-    same."""
+    and candidates that took no part, by name; groups: how many independent ones the score on val is worth, see
+    `bootstrap.informative_groups`."""
 
     index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     best: int

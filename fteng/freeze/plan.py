@@ -45,10 +45,15 @@ def describe(tap: str, freeze_depth: int | None, trainable_stages: Sequence[str]
     """A plan in words; its arguments as in a record."""
     only = "" if leaves == "all" else f", {leaves} parameters only"
     if not trainable_stages:
-        return f"linear classifier on {tap}, trained by steps"
+        return f"{describe_probe(tap)}, trained by steps"
     if freeze_depth is None:
         return f"only {', '.join(trainable_stages)} tuned{only}"
     return f"everything tuned{only}" if freeze_depth == 0 else f"first {freeze_depth} stages frozen{only}"
+
+
+def describe_probe(tap: str) -> str:
+    """In words: nothing is tuned, and the network ends at the tap."""
+    return f"linear classifier on {tap}"
 
 
 def prefix_plan(stages: Sequence[str], freeze_depth: int, leaves: str = "all") -> FreezePlan:

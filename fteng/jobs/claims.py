@@ -84,8 +84,14 @@ def units_of(work: Sequence[TrialWork], config: Config, taken: Iterable[str] = (
 
 
 def is_surveyed(files: JobFiles, config: Config) -> bool:
-    """Whether the units of this very config are planned."""
-    return files.plan.exists() and files.surveyed.exists() and paths.read_json(files.surveyed) == _planned(files, config)
+    """Whether the units of this very config are planned, and what they stand on is there."""
+    here = StudyPaths(files.root.parent).surveyed
+    return (
+        here.exists()
+        and files.plan.exists()
+        and files.surveyed.exists()
+        and paths.read_json(files.surveyed) == _planned(files, config)
+    )
 
 
 def _planned(files: JobFiles, config: Config) -> dict[str, Any]:

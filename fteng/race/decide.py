@@ -10,7 +10,7 @@ from scipy import stats
 from fteng.analysis.bootstrap import informative_groups, standard_error
 from fteng.analysis.compare import scores
 from fteng.analysis.metrics import METRICS
-from fteng.analysis.recommend import Candidate, recommend
+from fteng.analysis.recommend import FEWEST_GROUPS, Candidate, recommend
 from fteng.results import Predictions
 
 # Each rung trains three times as long as the one before, and a third of the rates go on from it (successive halving, Jamieson and
@@ -98,22 +98,26 @@ def can_win(way: Standing, rung: int, finished: Sequence[Standing], incumbent: S
     return Verdict(False, f"{told} it would end at most {most:+.3f} against {incumbent.name}")
 
 
-def nothing_to_win(incumbent: Standing, judge: Judge) -> str:
-    """In words, where the recommendation would take the best there is even beside answers without a fault; else empty. By its
-    score alone few images would end a race too early: a score near the top is often luck."""
+def nothing_to_win(incumbent: Standing, ended: Sequence[Standing], judge: Judge) -> str:
+    """In words, where the recommendation would take the best of those that `ended` even beside answers without a fault; else empty.
+    By its score alone few images would end a race too early: a score near the top is often luck."""
     answers, label = incumbent.last, METRICS[judge.metric].label
     score = shown_score(answers, judge)
     if score is None:
         return ""
     right = np.where(np.arange(answers.logits.shape[1]) == answers.labels[:, None], _SURE, 0.0).astype(np.float32)
+    others = [one.last for one in ended if one.name != incumbent.name]
     rivals = [
-        Candidate(incumbent.name, "", None, 0, 0.0, [answers], []),
-        Candidate("answers without a fault", "", None, 1, 0.0, [answers._replace(logits=right)], []),
+        Candidate(name, "", None, rank, 0.0, [rival], [])
+        for rank, (name, rival) in enumerate(
+            [(incumbent.name, answers), ("without a fault", answers._replace(logits=right)), *(("", other) for other in others)]
+        )
     ]
-    found = recommend(rivals, judge.metric, judge.margin, judge.confidence, judge.weights).comparisons[0]
-    if found.verdict not in ("best", "not worse"):
+    found = recommend(rivals, judge.metric, judge.margin, judge.confidence, judge.weights)
+    bound = found.comparisons[0].bound
+    if found.groups < FEWEST_GROUPS or found.comparisons[0].verdict not in ("best", "not worse"):
         return ""
-    least = f"even answers without a fault would be better by no more than {max(0.0, -found.bound):.3f}"
+    least = f"even answers without a fault would be better by no more than {max(0.0, -bound):.3f}"
     return f"{incumbent.name} has {label} {score:.3f}, and {least}, within the margin of {judge.margin:g}"
 
 

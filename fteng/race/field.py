@@ -1,19 +1,18 @@
 """Who races: ways of training, from the cheapest on, and the linear classifier, which stands already. Imports no jax."""
 
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fteng import paths
-from fteng.analysis.bootstrap import group_weights
+from fteng.analysis.bootstrap import split_weights
 from fteng.analysis.metrics import deciding_metric
 from fteng.analysis.recommend import Candidate
 from fteng.config import Config
-from fteng.freeze.plan import FreezePlan, describe
+from fteng.freeze.plan import FreezePlan, describe_probe
 from fteng.paths import StudyPaths
 from fteng.race.decide import Judge, Standing
+from fteng.record import read_survey
 from fteng.results import read_predictions
-from fteng.trials import TrialSpec, Variant
+from fteng.trials import TrialSpec, Variant, label_of
 
 Way = tuple[FreezePlan, Variant]
 
@@ -44,19 +43,18 @@ def make_field(specs: Sequence[TrialSpec], probe: Candidate, judge: Judge, setti
 def way_name(way: Way) -> str:
     """In the words of the report."""
     plan, variant = way
-    text = describe(plan.tap, plan.freeze_depth, plan.trainable_stages, plan.leaves)
-    return ", ".join(part for part in (text, variant.label) if part)
+    return label_of(plan.tap, plan.freeze_depth, plan.trainable_stages, plan.leaves, variant)
 
 
 def lay_race(specs: Sequence[TrialSpec], config: Config, classes: int, study: StudyPaths) -> Field:
     """All that races, with the linear classifier that folds chose. classes: how many."""
     judge, settings = config.judge, race_settings(config, classes)
-    surveyed = paths.read_json(study.surveyed)
+    surveyed = read_survey(study)
     row = next(row for row in surveyed["probes"] if row["tap"] == surveyed["chosen"])
     answers = read_predictions(study.probe(row["tap"]))["val"]
-    name, cost = f"linear classifier on {row['tap']}", row["cost"]["flops_per_example"]
+    name, cost = describe_probe(row["tap"]), row["cost"]["flops_per_example"]
     probe = Candidate(name, row["tap"], row["stage_index"] + 1, 0, cost, [answers], [])
-    weights = group_weights(answers.groups, judge.resamples, zlib.crc32(b"val"))
+    weights = split_weights("val", answers.groups, judge.resamples)
     return make_field(specs, probe, Judge(settings["metric"], judge.margin, judge.confidence, weights), settings)
 
 

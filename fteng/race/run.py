@@ -47,12 +47,13 @@ def _run_way(
     name, trained, control = way_name(way), any(plan.trains), variant.init != "pretrained"
     seed = next(iter(field.ways[way]))[1]
     arms = {rate: spec for (rate, one), spec in field.ways[way].items() if one == seed}
-    incumbent = decide.best_standing([field.standing, *finished], field.judge)
+    ended = [field.standing, *finished]
+    incumbent = decide.best_standing(ended, field.judge)
 
     def note(epoch: int, what: str, rates: Sequence[float], why: str, score: float | None = None) -> None:
         decisions.append(decide.decision(name, epoch, what, [arms[rate].id for rate in rates], why, score))
 
-    if trained and not control and (why := decide.nothing_to_win(incumbent, field.judge)):
+    if trained and not control and (why := decide.nothing_to_win(incumbent, ended, field.judge)):
         note(0, "not begun", list(arms), why)
         return None
     heat = Heat(track, arms)

@@ -177,8 +177,8 @@ def _recommended(summary: Summary, metric: str) -> dict[str, Any] | None:
 
 
 def _curve(summary: Summary, metric: str) -> list[dict[str, Any]]:
-    """Plans that freeze a prefix and train the rest in the usual way, read at the tap that most of them have; then the best
-    probe. frozen_share: of the stages up to the tap."""
+    """Plans that freeze a prefix and train the rest in the usual way, read at the tap that most of them have; then the
+    chosen probe. frozen_share: of the stages up to the tap."""
     usual = [row for row in view.curve(summary) if row["freeze_depth"] is not None and not view.way(row)]
     tuned = [row for row in usual if not view.is_probe(row)]
     taps = Counter(row["tap"] for row in tuned)

@@ -51,7 +51,7 @@ def answer(summary: Summary) -> dict[str, Any]:
             f" resample in ten and more has none of them{seeds}. How far it may be off is not known."
         )
     if choice["too_few"]:
-        warnings.append(_little_to_choose_by(summary, rare))
+        warnings.append(_little_to_choose_by(summary))
     sure = (
         f"{brackets} A plan that trains less counts as not worse when it is shown"
         f" to lose at most {judge['margin']:g} {words.metric_name(metric)} on the validation images."
@@ -64,16 +64,20 @@ def answer(summary: Summary) -> dict[str, Any]:
     return {"headline": f"{what}: {tested}", "reason": reason, "sure": sure, "warnings": warnings}
 
 
-def _little_to_choose_by(summary: Summary, rare: str) -> str:
+def _little_to_choose_by(summary: Summary) -> str:
     """That the choice is hardly more than luck, and what was advised without it."""
-    text = f"Validation has only {words.number(summary['recommendation']['groups'], 'independent group')}{rare} to choose by."
-    text = f"{text} Which plan is best is hardly more than luck"
+    choice = summary["recommendation"]
+    worth = words.number(choice["groups"], "independent group")
+    text = (
+        f"Too few validation images to choose by: {words.metric_name(choice['metric'])} tells there what {worth} would, so which"
+        " plan is best is hardly more than luck. Add images, or give more of them to validation."
+    )
     said = summary.get("similarity")
     plan = None if said is None else said["advice"]["ours"]["plan"]
     if plan is None:
-        return f"{text}: add images, or give more of them to validation."
+        return text
     advised = words.plan(plan["freeze_depth"], plan["tap"], summary["stages"], [])
-    return f"{text}. From the training images alone, before the sweep, the advice was: {advised[0].lower()}{advised[1:]}."
+    return f"{text} From the training images alone, before the sweep, the advice was: {advised[0].lower()}{advised[1:]}."
 
 
 def _cheaper(summary: Summary, row: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fteng.freeze.plan import describe_probe
 from fteng.report import words
 from fteng.trials import Variant
 
@@ -61,7 +62,7 @@ def series(row: Mapping[str, Any]) -> str:
 def name(row: Mapping[str, Any], summary: Summary) -> str:
     """The plan of a curve row, trial or alternative, short; with its tap where the study has several."""
     trained, label = row.get("trainable_stages"), row.get("label", "")
-    probes = {f"linear classifier on {probe['tap']}" for probe in summary["probes"]}
+    probes = {describe_probe(probe["tap"]) for probe in summary["probes"]}
     if trained == [] and label in probes | {other["label"] for other in summary["depth_curve"] if is_probe(other)}:
         return label
     text = words.depth_name(row["freeze_depth"], row["tap"], summary["stages"], label or f"only {', '.join(trained or [])}")

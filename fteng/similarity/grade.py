@@ -33,14 +33,18 @@ class Measurement(NamedTuple):
 
 
 def grade(
-    assessment: Mapping[str, Any], measured: Sequence[Measurement], sweep_seconds: float, confidence: float = 0.95
+    assessment: Mapping[str, Any],
+    measured: Sequence[Measurement],
+    sweep_seconds: float,
+    confidence: float = 0.95,
+    recommended: str = "",
 ) -> dict[str, Any]:
     """`scores`: tau of each, and the regret of following it; `advice`: regret and seconds saved of each advice.
 
     measured: plans that train all leaves of a prefix's rest in the usual way, and linear classifiers on taps; sweep_seconds: of
     all trials; confidence: level of all intervals. Regret is in points of the metric (100 = all of it) on test against the best
-    plan that was measured there, which is a little too good for all alike; `against_sweep` against the plan that validation chose
-    among all.
+    plan that was measured there, which is a little too good for all alike; `against_sweep` against the plan of the label
+    `recommended`, or, where no advice speaks of that, against the best on validation of those that were trained.
     """
     metric = assessment["metric"]
     sign = 1 if METRICS[metric].higher_is_better else -1
@@ -48,7 +52,7 @@ def grade(
     if not measured:
         reason = "no plan has a score on test yet"
         return {"metric": metric, "confidence": confidence, "how": _HOW, "reason": reason, "scores": [], "advice": []}
-    sweep = _Sweep(list(measured), sign, stages, sweep_seconds, confidence)
+    sweep = _Sweep(list(measured), sign, stages, sweep_seconds, confidence, recommended)
     scores = [_graded(score, sweep) for score in _with_distances(assessment)]
     ours = assessment["advice"]["ours"]
     if ours["ranking"]:
@@ -72,7 +76,9 @@ def grade(
 class _Sweep:
     """The measured plans, the curve they make, and the best of them."""
 
-    def __init__(self, measured: list[Measurement], sign: int, stages: list[str], seconds: float, confidence: float) -> None:
+    def __init__(
+        self, measured: list[Measurement], sign: int, stages: list[str], seconds: float, confidence: float, recommended: str
+    ) -> None:
         self.confidence = confidence
         self.measured, self.sign, self.stages, self.seconds = measured, sign, stages, seconds
         last = [row for row in measured if row.tap == stages[-1]]
@@ -81,8 +87,9 @@ class _Sweep:
         frozen = sorted((row for row in last if not row.tuned), key=lambda row: -np.inf if row.val is None else sign * row.val)
         self.curve = sorted([*tuned, *frozen[-1:]], key=lambda row: row.freeze_depth)
         self.best = max(measured, key=lambda row: sign * row.value)
-        known = [row for row in measured if row.val is not None]
-        self.swept = max(known or measured, key=lambda row: sign * (row.val if row.val is not None else row.value))
+        known = [row for row in tuned if row.val is not None] or measured
+        trained = max(known, key=lambda row: sign * (row.val if row.val is not None else row.value))
+        self.swept = next((row for row in measured if row.label == recommended), trained)
 
     def nearest(self, plan: Mapping[str, Any]) -> Measurement | None:
         """The measured plan that comes nearest: of the same kind; equally near, the one that trains less."""

@@ -32,7 +32,8 @@ EVIDENCE = (
     "The evidence is weak: the form was changed about seven times while looking at studies of 100 and 300 training images (digits,"
     " plain, coloured, filtered and merged; clothes; woven textile) on EfficientNet-Lite0, and its constant was read off them. In"
     " 12 small studies of such images run after that it lost 0.1 points in the median and 5.7 at worst; always tuning everything,"
-    " in these and one in which ours said nothing, 0.1 and 17.5. The grading says whether it held here."
+    " in these and one in which ours said nothing, 0.1 and 17.5. Since they were seen folds choose the classifier of short"
+    " schedules; validation did before, and it lost 0.2 and 6.0. The grading says whether it held here."
 )
 
 

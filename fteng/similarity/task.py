@@ -87,7 +87,9 @@ def ask_source_head(
 
 
 def _useful(memberships: Float[np.ndarray, "n z"], chosen: Chosen) -> dict[str, Any]:
-    """The share of the labels' entropy that LEEP explains. Its zero: what it explains of labels that groups have exchanged."""
+    """The share of the labels' entropy that LEEP explains. Its zero: what it explains of labels that groups have exchanged, where
+    each group has one class.
+    """
 
     def share(labels: Int[np.ndarray, "n"]) -> float:
         entropy = label_entropy(labels)
@@ -99,11 +101,13 @@ def _useful(memberships: Float[np.ndarray, "n z"], chosen: Chosen) -> dict[str, 
     if found["value"] is None:
         return found
     _, first, member = np.unique(chosen.groups, return_index=True, return_inverse=True)
+    of_groups = chosen.labels[first]
+    # Groups of several classes would become pure, which is another task.
+    if not np.array_equal(of_groups[member], chosen.labels):
+        return found
     rng = np.random.default_rng(0)
-    dealt = [rng.permutation(chosen.labels[first])[member] for _ in range(_DEALT)]
-    # Of few groups with several classes each all may get one class, which explains nothing.
-    drawn = [share(labels) for labels in dealt if len(np.unique(labels)) > 1]
-    return found | {"zero": band(np.array(drawn))._asdict() if drawn else None}
+    drawn = [share(rng.permutation(of_groups)[member]) for _ in range(_DEALT)]
+    return found | {"zero": band(np.array(drawn))._asdict()}
 
 
 def thumbnail(image: Shaped[np.ndarray, "h w 3"]) -> str:

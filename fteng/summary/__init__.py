@@ -1,7 +1,6 @@
 """Records on disk -> the numbers of the page. Works at any moment of a study; imports no jax."""
 
 import hashlib
-import zlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from fteng import paths, steer
-from fteng.analysis.bootstrap import group_weights
+from fteng.analysis.bootstrap import split_weights
 from fteng.analysis.metrics import METRICS, deciding_metric, evaluate
 from fteng.config_check import from_dict
 from fteng.errors import UserError
 from fteng.paths import StudyPaths
 from fteng.race.record import read_race
-from fteng.record import read_study
+from fteng.record import read_study, read_survey
 from fteng.results import Predictions, read_predictions
 from fteng.summary.audit import of_costs, of_probes, of_splits, of_trials, of_versions
 from fteng.summary.chosen import calibration, final, pairs, recommendation, subgroups
@@ -37,7 +36,7 @@ def collect(workdir: Path) -> dict[str, Any]:
     record = read_study(study, *_OF_STUDY)
     # Says in one line where another version wrote it.
     from_dict(record["config"])
-    probed = _probed(study)
+    probed = read_survey(study) if study.surveyed.exists() else None
     results = {
         row["id"]: study.trial(row["id"]).read_result(*_OF_TRIAL)
         for row in record["trials"]
@@ -76,7 +75,7 @@ def collect(workdir: Path) -> dict[str, Any]:
         return summary
     answers = {row["tap"]: read_predictions(study.probe(row["tap"])) for row in probed["probes"]}
     some = next(iter(answers.values()))
-    weights = {split: group_weights(some[split].groups, judge_config["resamples"], zlib.crc32(split.encode())) for split in some}
+    weights = {split: split_weights(split, some[split].groups, judge_config["resamples"]) for split in some}
     criteria = Criteria(judge_config["metric"], judge_config["margin"], judge_config["confidence"], weights)
     tuned, probes = tuned_rows(study, results, criteria), probed_rows(probed["probes"], answers, criteria)
     # One classifier stands for all: of many the luckiest on val would be compared with what was tuned.
@@ -86,7 +85,7 @@ def collect(workdir: Path) -> dict[str, Any]:
     summary["depth_curve"] = [row.entry for row in rows]
     summary["audit"] += of_probes(probed["probes"])
     summary["chance"] = _chance(some["test"])
-    summary["similarity"] = similarity(study, [*tuned, *probes], summary["trials"], criteria)
+    summary["similarity"] = similarity(study, [*tuned, *probes], summary["trials"], criteria, choice["label"] if choice else "")
     if choice is not None:
         chosen = rows[choice["row"]].candidate
         summary["recommendation"] = choice
@@ -127,16 +126,6 @@ def current(study: StudyPaths) -> dict[str, Any] | None:
         # Cut short by a full disk, or edited: it is made anew from the records.
         return None
     return summary if same and fresh and whole else None
-
-
-def _probed(study: StudyPaths) -> dict[str, Any] | None:
-    file, mend = study.surveyed, f"delete {study.probes} and run the study again"
-    if not file.exists():
-        return None
-    found = paths.read_record(file, "profile", "probes", "chosen", mend=mend)
-    if not found["probes"]:
-        raise UserError(f"{file} is damaged (it has no probe); {mend}")
-    return found
 
 
 def records(study: StudyPaths) -> str:

@@ -7,10 +7,10 @@ import numpy as np
 
 from fteng.analysis.bootstrap import interval
 from fteng.analysis.recommend import Candidate, best_rate
-from fteng.freeze.plan import describe
+from fteng.freeze.plan import describe_probe
 from fteng.paths import StudyPaths
 from fteng.results import Predictions, read_predictions
-from fteng.trials import Variant
+from fteng.trials import Variant, label_of
 
 # With an interval for every row of the depth curve; the rest of METRICS only for what is recommended.
 _FOUR = ("accuracy", "balanced_accuracy", "auc", "log_loss")
@@ -48,7 +48,7 @@ def tuned_rows(study: StudyPaths, results: Mapping[str, Any], criteria: Criteria
             continue
         trials, answers = rates[rate], read[rate]
         cost = {name: float(np.mean([trial["cost"][name] for trial in trials])) for name in trials[0]["cost"]}
-        label = ", ".join(part for part in (describe(tap, depth, stages, leaves), variant.label) if part)
+        label = label_of(tap, depth, stages, leaves, variant)
         entry = {
             "freeze_depth": depth,
             "tap": tap,
@@ -71,7 +71,7 @@ def probed_rows(
     """The probe of every tap as a plan: nothing is tuned, and the network ends there."""
     rows = []
     for probe in probes:
-        label = f"linear classifier on {probe['tap']}"
+        label = describe_probe(probe["tap"])
         entry = {
             "freeze_depth": probe["stage_index"] + 1,
             "tap": probe["tap"],

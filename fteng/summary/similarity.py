@@ -16,12 +16,13 @@ from fteng.trials import Variant
 
 
 def similarity(
-    study: StudyPaths, rows: Sequence[Row], trials: Sequence[Mapping[str, Any]], criteria: Criteria
+    study: StudyPaths, rows: Sequence[Row], trials: Sequence[Mapping[str, Any]], criteria: Criteria, recommended: str = ""
 ) -> dict[str, Any] | None:
     """probes/similarity.json and, as `grade`, what became of it; None where the study has none. Raises UserError on a
     record of another version.
 
-    rows: every plan with a score, tuned and probed; trials: of the summary, for what the sweep took.
+    rows: every plan with a score, tuned and probed; trials: of the summary, for what the sweep took; recommended: the label
+    of the row that the study recommends, empty where none is.
     """
     path = study.similarity
     if not path.exists():
@@ -37,7 +38,7 @@ def similarity(
     seconds = {name: cost["seconds"] - cost["prefix_seconds"] for name, cost in costs.items()}
     measured = [found for row in rows for found in _measurement(row, trials, seconds, criteria)]
     # A sweep that has measured nothing but probes has nothing to grade by.
-    graded = grade(assessment, measured if seconds else [], sum(seconds.values(), 0.0), criteria.confidence)
+    graded = grade(assessment, measured if seconds else [], sum(seconds.values(), 0.0), criteria.confidence, recommended)
     return {**assessment, "grade": graded}
 
 

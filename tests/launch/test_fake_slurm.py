@@ -51,6 +51,7 @@ def workdir(tmp_path):
     files, study = JobFiles(StudyPaths(root).launch), StudyPaths(root)
     paths.write_json(files.config, {"config": to_dict(CONFIG), "command": "x", "added": []})
     paths.write_json(study.study, {"trials": [{"id": "a"}], "versions": {}, "git": "none"})
+    paths.write_json(study.surveyed, {})
     write_plan(files, [TrialWork("a", "x/0", 0, 1.0, 0.0)], CONFIG)
     paths.write_json(study.trial("a").result, {"status": "done"})
     return root

@@ -28,6 +28,7 @@ def laid_out(tmp_path):
     config = Config(launch=LaunchConfig(workers=1, tries=1))
     paths.write_json(files.config, {"config": to_dict(config), "command": "x"})
     paths.write_json(study.study, {"trials": [{"id": trial} for trial in trials], "versions": {}, "git": "none"})
+    paths.write_json(study.surveyed, {})
     write_plan(files, [TrialWork(trial, f"x/{trial}", 0, 1.0, 0.0) for trial in trials], config)
     return study
 
@@ -144,10 +145,10 @@ def test_a_folder_that_cannot_be_written_is_one_line(laid_out, capsys, monkeypat
         assert shown.count("\n") == 1
 
 
-def test_a_plan_that_is_gone_is_made_again(laid_out):
-    files = JobFiles(laid_out.launch)
+@pytest.mark.parametrize("gone", [lambda study: JobFiles(study.launch).plan, lambda study: study.surveyed], ids=["plan", "probes"])
+def test_what_is_gone_is_made_again(laid_out, gone):
     assert standing(laid_out.root).surveyed
-    files.plan.unlink()
+    gone(laid_out).unlink()
     now = standing(laid_out.root)
     assert (now.surveyed, now.line) == (False, "survey: waiting")
 

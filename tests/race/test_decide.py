@@ -118,31 +118,42 @@ def test_false_stops_of_an_equal_way_are_rare():
     assert stopped <= 15
 
 
-def few(faults: int) -> tuple[Standing, Judge]:
-    """Eighty answers, each of a group of its own, all but so many right."""
-    n = 80
+def few(faults: int, n: int = 80) -> tuple[Standing, Judge]:
+    """Answers each of a group of its own, all but so many right."""
     said = np.where(np.arange(n) < faults, 1 - LABELS[:n], LABELS[:n])
     names = np.arange(n).astype(str)
     found = Predictions(names, names, LABELS[:n], 2.0 * np.eye(2, dtype=np.float32)[said])
     return Standing("probe", (found,), found, False), Judge("accuracy", 0.02, 0.95, group_weights(names, 500, 0))
 
 
+def nothing_to_win(incumbent: Standing, by: Judge, *others: Standing) -> str:
+    return decide.nothing_to_win(incumbent, [incumbent, *others], by)
+
+
 def test_nothing_to_win_near_the_top():
-    told = decide.nothing_to_win(standing("probe", 0.995), judge(margin=0.03))
+    told = nothing_to_win(standing("probe", 0.995), judge(margin=0.03))
     assert "probe has accuracy 0.993, and even answers without a fault would be better by no more than 0.020" in told
-    assert decide.nothing_to_win(standing("probe", 0.9), judge()) == ""
-    assert decide.nothing_to_win(standing("probe", 0.9), judge("log_loss")) == ""
+    assert nothing_to_win(standing("probe", 0.9), judge()) == ""
+    assert nothing_to_win(standing("probe", 0.9), judge("log_loss")) == ""
     lost = answers(0.9)._replace(logits=np.full((N, 2), np.nan, np.float32))
-    assert decide.nothing_to_win(Standing("lost", (lost,), lost, True), judge()) == ""
+    assert nothing_to_win(Standing("lost", (lost,), lost, True), judge()) == ""
 
 
 def test_a_score_near_the_top_of_few_images_ends_no_race():
     """One error in eighty may be luck: the truth could lie below 0.98."""
-    assert decide.nothing_to_win(*few(1)) == ""
+    assert nothing_to_win(*few(1)) == ""
 
 
 def test_without_a_fault_nothing_can_be_better():
-    assert "no more than 0.000" in decide.nothing_to_win(*few(0))
+    assert "no more than 0.000" in nothing_to_win(*few(0))
+    assert nothing_to_win(*few(0, 9)) == ""
+
+
+def test_plans_that_ended_widen_the_bound_as_in_the_recommendation():
+    best, by = standing("probe", 0.995), judge(margin=0.021)
+    assert nothing_to_win(best, by)
+    others = [Standing(f"other {seed}", (), answers(0.9, seed), True) for seed in range(1, 9)]
+    assert nothing_to_win(best, by, *others) == ""
 
 
 def test_the_metric_that_decides():

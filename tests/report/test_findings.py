@@ -39,11 +39,14 @@ def test_a_choice_by_too_few_images_is_a_warning_with_the_advice_that_did_withou
     summary = make_summary(depths=(12,), rates=(1e-3,), seeds=(0,), metrics=JUDGED)
     assert findings.answer(summary)["warnings"] == []
     summary["recommendation"] |= {"groups": 1, "too_few": True}
-    luck = "Validation has only 1 independent group of the rarest class to choose by. Which plan is best is hardly more than luck"
-    assert findings.answer(summary)["warnings"] == [f"{luck}: add images, or give more of them to validation."]
+    luck = (
+        "Too few validation images to choose by: balanced accuracy tells there what 1 independent group would, so which plan is"
+        " best is hardly more than luck. Add images, or give more of them to validation."
+    )
+    assert findings.answer(summary)["warnings"] == [luck]
     summary["similarity"] = {"advice": {"ours": {"plan": {"freeze_depth": 6, "tap": STAGES[-1], "tuned": True}}}}
     advised = "From the training images alone, before the sweep, the advice was: freeze the first 6 of 18 stages and tune the rest."
-    assert findings.answer(summary)["warnings"] == [f"{luck}. {advised}"]
+    assert findings.answer(summary)["warnings"] == [f"{luck} {advised}"]
 
 
 @pytest.mark.usefixtures("undrawn")

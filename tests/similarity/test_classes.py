@@ -96,6 +96,8 @@ def test_source_head_that_knows_the_classes_is_useful_and_a_missing_one_says_so(
     assert -0.01 < found["useful"]["zero"]["low"] <= found["useful"]["zero"]["mean"] < 0.1
     halves = choose(labels, np.repeat(["one", "two"], 30), np.arange(60), 60)
     dealt = task.ask_source_head(logits, halves, halves, ("a", "b"), "accuracy", ids, None)["useful"]["zero"]
+    mixed = choose(labels, np.repeat(["one", "two"], [20, 40]), np.arange(60), 60)
+    assert task.ask_source_head(logits, mixed, mixed, ("a", "b"), "accuracy", ids, None)["useful"]["zero"] is None
     # Two groups exchange their labels whole, and are told apart as well as before.
     assert dealt["low"] == pytest.approx(1, abs=1e-6)
     assert found["seen"][0]["examples"][0]["jpeg"].startswith("/9j/")

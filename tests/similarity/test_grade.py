@@ -95,9 +95,11 @@ def test_regret_and_time_of_each_advice():
     assert rows["last"]["regret"] == pytest.approx(15)
     assert rows["probe"]["regret"] == pytest.approx(5)
     assert rows["random"]["regret"] == pytest.approx(100 * (0.9 - np.mean([0.6, 0.7, 0.9, 0.8, 0.75, 0.85])))
-    # Validation preferred the classifier on b, which is worse on test.
-    assert found["swept"]["label"] == "classifier on b"
-    assert rows["ours"]["against_sweep"] == pytest.approx(-5)
+    # Without a recommendation the best of those that were trained.
+    assert found["swept"]["label"] == "depth 2"
+    recommended = grade(assessment(), measured(), 150.0, recommended="classifier on b")
+    assert recommended["swept"]["label"] == "classifier on b"
+    assert named(recommended["advice"], "ours")["against_sweep"] == pytest.approx(-5)
     assert rows["ours"]["seconds_saved"] == pytest.approx(150 - 30)
     assert rows["probe"]["seconds_saved"] == 150
     assert rows["mean_shift"]["regret"] is None
