@@ -217,7 +217,8 @@ SECTIONS = {
 whichever is faster at that depth, one run after the other (a) and with features cached by hand (b). Trials are compared by
 the seconds of their steps alone. Our trials of a depth (n of them) advance together and share their seconds, so that a range
 is that of torch's two trials alone, and of ours no spread is known; the race is timed from the first line to the report.
-PyTorch's sweep is reckoned from some of its trials. It needs a Python with torch: `--torch-python=PYTHON`.""",
+PyTorch's sweep is reckoned from some of its trials. The race's rows are of an earlier rule, which ended it sooner (docs/sweep.md). It
+needs a Python with torch: `--torch-python=PYTHON`.""",
         (Table("", every, _COSTS),),
     ),
     "backbones": Section(
@@ -305,7 +306,8 @@ on test; differences are to validation, mean [95 % interval] over the splits. 30
     ),
     "race": Section(
         """What a race recommends against what the whole sweep of the same trials recommends (two rates, one seed), both chosen on
-validation, in points of the metric on test behind the best plan there; and the share of the sweep's epochs that it trained.""",
+validation, in points of the metric on test behind the best plan there; and the share of the sweep's epochs that it trained. Of an
+earlier rule, which ended a race sooner and let all taps' classifiers run (docs/sweep.md).""",
         (Table("", every, _RACES, judged="race_loses"),),
     ),
     "advice": Section(

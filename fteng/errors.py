@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend, and how every command ends on it. Imports no jax."""
+"""What ends a command without a traceback: what a user can mend, and being asked to stop. Imports no jax."""
 
 import functools
 import sys
@@ -15,6 +15,10 @@ class UserError(Exception):
     A command (`says_user_errors`) prints it without a traceback and ends with status 2; everything else that escapes is a defect
     of fteng.
     """
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the study was asked to stop
+    """The study was asked to stop; what there is of it is on disk."""
 
 
 def says_user_errors(main: Callable[P, int]) -> Callable[P, int]:

@@ -30,11 +30,11 @@ from fteng.prefix import budget, cache
 from fteng.prefix.walk import Walk
 from fteng.probe.features import extract
 from fteng.probe.probe import Probe, fit_probe
-from fteng.train.batches import Inputs, TrainingRows, length_of
+from fteng.train.batches import Inputs, TrainingRows, class_shares, length_of
 from fteng.train.evaluate import make_forward, predict
 from fteng.train.rates import rate_factors, stage_factors
 from fteng.train.step import Frozen, TrainState, batch_norm_modes, initial_state, make_step, whole
-from fteng.train.trial import Start, class_shares
+from fteng.train.trial import Start
 from fteng.trials import Variant
 
 Tree = Any

@@ -25,7 +25,7 @@ from ml_collections import config_flags
 
 from fteng import config as schema
 from fteng import config_check, distributed
-from fteng.errors import UserError, says_user_errors
+from fteng.errors import Interrupted, UserError, says_user_errors
 from fteng.process import DISK_ERRORS, STOPPED, prepare_process, stop_on_signal
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config(), for example configs/demo.py.")
@@ -104,7 +104,6 @@ def _run(config: schema.Config, workdir: Path, command: str) -> int:
     distributed.start()
     from fteng import bill, ground, page, paths, study, summary
     from fteng.progress import PlainReporter, make_reporter
-    from fteng.train.trial import Interrupted
 
     reporter = make_reporter() if distributed.is_main() else PlainReporter(io.StringIO())
     try:

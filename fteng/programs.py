@@ -19,9 +19,9 @@ from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan
 from fteng.prefix.walk import Walk, as_float32
-from fteng.train.batches import length_of
+from fteng.train.batches import class_shares, length_of
 from fteng.train.step import Lowered, Program, batch_norm_modes, compile_step, initial_state, lower_step
-from fteng.train.trial import Start, class_shares
+from fteng.train.trial import Start
 from fteng.trials import TrialSpec
 
 

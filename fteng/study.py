@@ -42,7 +42,7 @@ _compilations, _revision = cache(count_compilations), cache(record.git_revision)
 
 
 def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, should_stop: Callable[[], bool]) -> None:
-    """Everything but the report. Raises UserError on what a user can mend, train.trial.Interrupted when asked to stop."""
+    """Everything but the report. Raises UserError on what a user can mend, errors.Interrupted when asked to stop."""
     spent = _Spent()
     ground = _lay(config, study, command, reporter, spent)
     pending = pending_trials(ground, study, reporter)

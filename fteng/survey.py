@@ -9,6 +9,7 @@ import numpy as np
 from fteng import paths
 from fteng.analysis.metrics import deciding_metric
 from fteng.config import Config
+from fteng.errors import Interrupted
 from fteng.feed import Feed
 from fteng.ground import Ground
 from fteng.paths import StudyPaths
@@ -22,7 +23,6 @@ from fteng.similarity.assess import Surveyed, assess
 from fteng.similarity.learning import Rows
 from fteng.similarity.task import source_answers
 from fteng.train.batches import length_of
-from fteng.train.trial import Interrupted
 
 _FEWEST_BATCHES = 8
 

@@ -13,7 +13,6 @@ from fteng.jobs.files import JobFiles, decide
 from fteng.jobs.plan import Unit
 from fteng.locks import is_held
 from fteng.paths import StudyPaths
-from fteng.summary import records
 
 
 class Row(NamedTuple):
@@ -93,21 +92,6 @@ def standing(workdir: Path) -> Standing:
         else:
             rows.append(Row(unit, "waiting", len(unit.trials), 0, "", ""))
     return Standing(True, tuple(rows), beats)
-
-
-def is_reported(workdir: Path) -> bool:
-    """Whether a page stands that is of all the results there are, and of this config."""
-    study = StudyPaths(workdir)
-    page, kept = study.page, study.summary
-    if not page.exists() or not kept.exists() or not study.study.exists():
-        return False
-    try:
-        shown, record = paths.read_json(kept), paths.read_json(study.study)
-        same = shown["run"]["config"] == record["config"] and len(shown["trials"]) == len(record["trials"])
-        return same and shown["records"] == records(study)
-    except (UserError, KeyError, TypeError):
-        # Damaged: it is made again.
-        return False
 
 
 def _row(

@@ -37,16 +37,17 @@ from rich.console import Console
 from fteng import main as study_main
 from fteng import paths
 from fteng.config import Config, every_key, to_dict
-from fteng.errors import UserError, says_user_errors
+from fteng.errors import Interrupted, UserError, says_user_errors
 from fteng.jobs import claims
 from fteng.jobs.files import JobFiles
 from fteng.locks import is_held
 from fteng.paths import StudyPaths
 from fteng.process import DISK_ERRORS, STOPPED
+from fteng.summary import shown
 from fteng.trials import TrialWork
 from launch import control, local, slurm
 from launch.layout import laid_out, unwritable
-from launch.status import is_reported, standing
+from launch.status import standing
 from launch.watch import Watch
 
 _COMMANDS = {"status": control.status, "cancel": control.cancel, "retry": control.retry}
@@ -145,7 +146,7 @@ def _here(config: Config, workdir: Path) -> None:
     try:
         # Not watched: who stands at a breakpoint makes no step.
         run.everything(workdir, "debug", lambda: False, watched=False)
-    except run.Interrupted:
+    except Interrupted:
         raise local.cancelled() from None
 
 
@@ -179,7 +180,7 @@ def _on_cluster(cluster: slurm.Slurm, workdir: Path, workers: int, *, detach: bo
     with Watch(workdir) as watch:
         while True:
             now = standing(workdir)
-            if now.surveyed and not now.left and is_reported(workdir) and not _alive(cluster, watch):
+            if now.surveyed and not now.left and shown(StudyPaths(workdir)) and not _alive(cluster, watch):
                 break
             idle = idle + 1 if before == (now.surveyed, now.left) else 0
             if idle >= _ROUNDS:
@@ -219,7 +220,7 @@ def _end(workdir: Path) -> int:
     from fteng import summary
 
     study = StudyPaths(workdir)
-    now, whole = standing(workdir), is_reported(workdir)
+    now, whole = standing(workdir), shown(study) is not None
     if JobFiles(study.launch).cancelled.exists() and (now.left or not now.surveyed or not whole):
         raise local.cancelled()
     if not whole:

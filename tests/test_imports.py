@@ -31,7 +31,7 @@ ORDER = [
 ]
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 # `python -m fteng.report` makes the summary anew; the page itself is made from the summary alone.
-EXCEPTIONS = {("report", "summary"), ("report", "report")}
+EXCEPTIONS = {("report", "summary")}
 
 
 def imports_of(path: Path) -> set[str]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fteng.analysis.bootstrap import informative_groups, split_weights
-from fteng.analysis.compare import Scores, _difference, holm, scores, training_luck
+from fteng.analysis.compare import Scores, difference_of, holm, scores, training_luck
 from fteng.results import Predictions
 
 
@@ -41,7 +41,7 @@ def every_couple(models: Sequence[Answered], metric: str, resamples: int, confid
         rows.append(row | dict.fromkeys(("difference", "low", "high", "p", "p_holm")))
         if one and other and how != "other classes":
             luck = training_luck([one, other])
-            told = _difference(one, other, luck, min(units[a], units[b]), confidence)
+            told = difference_of(one, other, luck, min(units[a], units[b]), confidence)
             rows[-1] |= {name: float(value) if np.isfinite(value) else None for name, value in told._asdict().items()}
     corrected = holm([np.nan if row["p"] is None else row["p"] for row in rows])
     return [row | {"p_holm": p if np.isfinite(p) else None} for row, p in zip(rows, corrected, strict=True)]

@@ -67,23 +67,15 @@ def with_luck(depths: Sequence[Scores], luck: float) -> np.ndarray:
     return np.array([depth.draws + np.sqrt(spread / len(depth.seeds)) * own for depth, own in zip(depths, noise, strict=True)])
 
 
-def paired(
-    first: Sequence[Predictions], second: Sequence[Predictions], metric: str, weights: np.ndarray, confidence: float
-) -> Difference:
-    """Two depths, each a list of seeds, on the same images, resampled by the same weights (resamples, n).
+def difference_of(one: Scores, other: Scores, luck: float, units: int, confidence: float) -> Difference:
+    """Two depths on the same images, resampled by the same weights; luck: of `training_luck`; units: independent groups.
 
-    The difference over its standard error (bootstrap over groups, plus `training_luck` where there are seeds to tell it)
+    The difference over its standard error (bootstrap over groups, plus the luck in training where there are seeds to tell it)
     against Student's t: the test is centred on no difference by construction, where the share of resamples beyond 0 would be
     centred on what was observed. It agrees with the interval, and a p value below 1 / resamples can still be told for a
     correction. Depths that answer alike on every resample have p = 1; a difference that no resample moves (one always right, the
-    other always wrong) has no standard error and is undefined. Raises ValueError where the images differ.
+    other always wrong) has no standard error and is undefined.
     """
-    check_paired([first, second])
-    one, other = scores(first, metric, weights), scores(second, metric, weights)
-    return _difference(one, other, training_luck([one, other]), informative_groups(first[0], metric), confidence)
-
-
-def _difference(one: Scores, other: Scores, luck: float, units: int, confidence: float) -> Difference:
     luck = np.nan_to_num(luck) * (1 / len(one.seeds) + 1 / len(other.seeds))
     error = float(np.sqrt(standard_error(one.draws - other.draws, units) ** 2 + luck))
     difference = one.point - other.point
@@ -100,7 +92,7 @@ def every_pair(
 ) -> list[dict[str, Any]]:
     """Each pair of depths once: first, second (positions in depths), difference, low, high, p and p_holm (over all pairs).
 
-    As `paired`, but the luck in training is pooled over all depths. None = undefined; intervals are not corrected. Raises
+    As `difference_of`, the luck in training pooled over all depths. None = undefined; intervals are not corrected. Raises
     ValueError where the images differ.
     """
     if len(depths) < 2:
@@ -109,7 +101,7 @@ def every_pair(
     each, units = [scores(depth, metric, weights) for depth in depths], informative_groups(depths[0][0], metric)
     luck = training_luck([depth for depth in each if np.isfinite(depth.seeds).all()])
     couples = [(a, b) for b in range(len(depths)) for a in range(b)]
-    found = [_difference(each[a], each[b], luck, units, confidence) for a, b in couples]
+    found = [difference_of(each[a], each[b], luck, units, confidence) for a, b in couples]
     rows = []
     for (a, b), row, corrected in zip(couples, found, holm([row.p for row in found]), strict=True):
         values = row._asdict() | {"p_holm": corrected}

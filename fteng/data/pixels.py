@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fteng import paths
+from fteng.config import DataConfig
 from fteng.data.decode import decode, why_unreadable
 from fteng.data.duplicates import SMALLEST, near_copies, pixel_digest
 from fteng.data.records import Packed, Record
@@ -42,6 +43,11 @@ class Settings(NamedTuple):
     resize: str
     interpolation: str
     crop: float
+
+
+def settings_of(config: DataConfig, interpolation: str, crop: float) -> Settings:
+    """How a study shows its images; interpolation, crop: what the weights want. Only with `resize=weights` they are cropped."""
+    return Settings(config.image_size, config.resize, interpolation, crop if config.resize == "weights" else 1.0)
 
 
 class Pixels(NamedTuple):

@@ -17,7 +17,7 @@ from fteng.data.folder import read_folder
 from fteng.data.groups import join_groups
 from fteng.data.idx import read_idx
 from fteng.data.isic.archive import read_isic
-from fteng.data.pixels import Pixels, Settings, prepare_pixels
+from fteng.data.pixels import Pixels, prepare_pixels, settings_of
 from fteng.data.records import LeftOut, Note, Record, RecordSet
 from fteng.data.splits import SPLITS, limit, split
 from fteng.data.stored import read_stored
@@ -78,7 +78,7 @@ def prepare(
     """
     record_set = record_set or read_records(config)
     records = limit(_merge_classes(record_set.records, config.merge), config.limit, seed=config.split_seed)
-    settings = Settings(config.image_size, config.resize, interpolation, crop if config.resize == "weights" else 1.0)
+    settings = settings_of(config, interpolation, crop)
     near = config.duplicates == "near"
     pixels = prepare_pixels(cache_root(config) / "prepared", records, settings, near=near, progress=progress)
     records = [record for record in records if record.id not in pixels.unreadable]

@@ -11,6 +11,7 @@ from fteng.backbones.catalogue import find
 from fteng.backbones.files.write import write_safetensors
 from fteng.backbones.network import truncate
 from fteng.backbones.weights import named
+from fteng.data.pixels import settings_of
 from fteng.errors import UserError
 from fteng.model import Model
 
@@ -58,6 +59,6 @@ def write_weights(model: Model, out: Path, naming_name: str = "") -> list[str]:
 
 def as_studied(model: Model) -> Preprocess:
     """How the study showed its images to the network."""
-    data = model.config.data
-    crop = model.backbone.preprocess.crop if data.resize == "weights" else 1.0
-    return model.backbone.preprocess._replace(image_size=data.image_size, crop=crop)
+    wanted = model.backbone.preprocess
+    shown = settings_of(model.config.data, wanted.interpolation, wanted.crop)
+    return wanted._replace(image_size=shown.size, crop=shown.crop)

@@ -11,7 +11,7 @@ from typing import Any
 
 from fteng import distributed, summary
 from fteng.config_check import from_dict
-from fteng.errors import says_user_errors
+from fteng.errors import Interrupted, says_user_errors
 from fteng.jobs.claims import record_death, submitted
 from fteng.jobs.files import JobFiles
 from fteng.paths import StudyPaths
@@ -82,7 +82,6 @@ def _part(part: str, workdir: Path, worker: str, why: str) -> int:
 
     prepare_process(submitted(files)[0])
     distributed.start()
-    from fteng.train.trial import Interrupted
 
     answer: Mapping[str, Any] | None = None
     try:

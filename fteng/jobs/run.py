@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from fteng import distributed, paths, study
 from fteng.config import Config
-from fteng.errors import UserError
+from fteng.errors import Interrupted, UserError
 from fteng.jobs.beat import Beating
 from fteng.jobs.claims import is_surveyed, pull, read_plan, submitted, turns, unfinished, write_plan
 from fteng.jobs.files import JobFiles
@@ -21,7 +21,6 @@ from fteng.page import make_page
 from fteng.paths import StudyPaths
 from fteng.process import DISK_ERRORS
 from fteng.progress import PlainReporter, Reporter, make_reporter
-from fteng.train.trial import Interrupted
 from fteng.trials import TrialWork
 
 # At the file that says that the study is cancelled.

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import softmax
 
 from fteng import paths, record
-from fteng.data.pixels import Settings
+from fteng.data.pixels import Settings, settings_of
 from fteng.errors import UserError
 from fteng.model import Model, read_model
 from fteng.predict.output import ENDINGS, Answer, Done, Output, OutputColumns, is_finished, open_output
@@ -52,8 +52,7 @@ def predict(workdir: Path, places: Sequence[Path], out: Path, options: Options, 
     about = _about(model, views, listing, reference)
     if is_finished(out, about):
         return f"{out} has all {len(listing.images)} answers already; delete it to make it anew"
-    crop = model.backbone.preprocess.crop if data.resize == "weights" else 1.0
-    settings = Settings(data.image_size, data.resize, model.backbone.preprocess.interpolation, crop)
+    settings = settings_of(data, model.backbone.preprocess.interpolation, model.backbone.preprocess.crop)
     with open_output(out, OutputColumns(model.classes, listing.grouped), listing.images, about, size) as output:
         reporter.phase("predict", len(listing.images))
         reporter.advance(output.done.rows)

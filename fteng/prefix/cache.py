@@ -1,17 +1,13 @@
 """The activations of one start at the entries that are kept: filled in one walk over the images, read by row and view."""
 
-import hashlib
-import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array, Int, Shaped
-from numpy.lib.format import open_memmap
 
 from fteng import paths
 from fteng.data.prepare import Dataset
@@ -21,13 +17,11 @@ from fteng.errors import UserError
 from fteng.feed import Feed, in_memory, on_device, padded, streamed
 from fteng.locks import held
 from fteng.mesh import Mesh
+from fteng.prefix import kept_files
 from fteng.prefix.budget import Choice
 from fteng.prefix.walk import Walk, as_float32, rounding
 from fteng.train.batches import Inputs, Picked, TrainingRows
 from fteng.train.trial import Start
-
-# Read at a time to verify a file.
-_CHUNK = 1 << 24
 
 
 class Layout(NamedTuple):
@@ -108,18 +102,21 @@ def _fill(
     for choice in wanted:
         if choice.place != "disk":
             continue
-        file = _file(folder, job, choice.entry)
-        error = agree(_proven(file, job, choice.entry, say) if is_main() else None)
+        key = _key(job, choice.entry)
+        file = kept_files.file_of(folder, key)
+        error = agree(kept_files.proven(file, key, say) if is_main() else None)
         if error is not None:
             kept[choice.entry] = Kept(_feed(np.load(file, mmap_mode="r"), "disk", job.walk.mesh), error)
     missing = [choice for choice in wanted if choice.entry not in kept]
     if missing:
         arrays, errors = _walk(job, missing, folder, on_images)
         for choice in missing:
-            file, array, error = _file(folder, job, choice.entry), arrays.get(choice.entry), errors[choice.entry]
+            array, error = arrays.get(choice.entry), errors[choice.entry]
             if choice.place == "disk":
+                key = _key(job, choice.entry)
+                file = kept_files.file_of(folder, key)
                 if array is not None:
-                    _close(file, array, job, choice.entry, error)
+                    kept_files.close(file, array, key, error)
                 wait()
                 array = np.load(file, mmap_mode="r")
             assert array is not None
@@ -193,13 +190,13 @@ def _walk(
     if needed := sum(choice.bytes for choice in missing if choice.place == "disk"):
         folder.mkdir(parents=True, exist_ok=True)
         # A memory map is sparse: one after the other would all seem to fit.
-        _check_room(folder, needed)
+        kept_files.check_room(folder, needed)
     for choice in missing:
         shape, dtype = (job.layout.slots, *shapes[choice.entry].shape[1:]), shapes[choice.entry].dtype
         if choice.place != "disk":
             arrays[choice.entry] = np.empty(shape, dtype)
         elif is_main():
-            arrays[choice.entry] = open_memmap(_beside(_file(folder, job, choice.entry)), mode="w+", dtype=dtype, shape=shape)
+            arrays[choice.entry] = kept_files.begin(kept_files.file_of(folder, _key(job, choice.entry)), shape, dtype)
     errors = {choice.entry: 0.0 for choice in missing}
     for rows, views, slots in _passes(job):
         parts = padded(np.arange(len(rows)), job.batch)
@@ -248,61 +245,5 @@ def _feed(array: Shaped[np.ndarray, "slots *shape"], place: str, mesh: Mesh) -> 
     return make(array, f"{size} in memory", mesh)
 
 
-def _file(folder: Path, job: CacheJob, entry: Entry) -> Path:
-    return folder / f"{_key(job, entry)[:16]}.npy"
-
-
-def _beside(file: Path) -> Path:
-    return file.with_name(f".{file.name}")
-
-
 def _key(job: CacheJob, entry: Entry) -> str:
     return paths.digest({**job.identity, "entry": list(entry), "cuts": [list(cut) for cut in job.walk.entries]})
-
-
-def _close(file: Path, array: np.ndarray, job: CacheJob, entry: Entry, error: float) -> None:
-    """The file under its name, and beside it what proves it."""
-    array.flush()  # pyright: ignore[reportAttributeAccessIssue]
-    beside = _beside(file)
-    proof = {"key": _key(job, entry), "sha256": _sha256(beside), "bytes": beside.stat().st_size, "error": error}
-    beside.replace(file)
-    paths.write_json(file.with_suffix(".json"), proof)
-
-
-def _proven(file: Path, job: CacheJob, entry: Entry, say: Callable[[str], None]) -> float | None:
-    """The error of what stands on disk; None, and the user is told why, where it is of something else, cut off or damaged."""
-    proof_file = file.with_suffix(".json")
-    if not file.exists():
-        return None
-    wrong = ""
-    try:
-        proof = paths.read_json(proof_file)
-        if proof["key"] != _key(job, entry):
-            wrong = "is of another study"
-        elif file.stat().st_size != proof["bytes"]:
-            wrong = f"has {file.stat().st_size} bytes in place of {proof['bytes']}"
-        elif _sha256(file) != proof["sha256"]:
-            wrong = "is damaged"
-        else:
-            return float(proof["error"])
-    except (OSError, UserError, KeyError, TypeError, ValueError):
-        wrong = "has no proof beside it"
-    say(f"{file} {wrong}; its activations are computed again")
-    return None
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        for chunk in iter(partial(opened.read, _CHUNK), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"the disk of {folder} is full: activations need {needed >> 20} MiB, {free >> 20} MiB are free; make room, or give"
-            " sweep.cache_disk_gib less"
-        )

@@ -105,27 +105,36 @@ def collect(workdir: Path) -> dict[str, Any]:
     return summary
 
 
-def current(study: StudyPaths) -> dict[str, Any] | None:
-    """The summary of the report as it stands, if it is of the same records, config and versions; else None.
-
-    study.json alone may be newer: every run writes it anew.
-    """
-    page, kept = study.page, study.summary
-    if not page.exists() or not kept.exists():
+def shown(study: StudyPaths) -> dict[str, Any] | None:
+    """The summary beside the page, if it is of this config and of all the results there are; else None."""
+    if not (study.page.exists() and study.summary.exists() and study.study.exists()):
         return None
-    record = read_study(study, *_OF_STUDY)
     try:
-        summary = paths.read_json(kept)
-        same = all(summary["run"][name] == record[name] for name in ("config", "versions", "git"))
-        same = same and len(summary["trials"]) == len(record["trials"])
-        fresh = summary.get("records") == records(study)
-        # A page made where the networks could not be looked at waits for who can.
-        wanted, shown = summary.get("explainable"), summary.get("explained")
-        whole = shown is not None and (wanted is None or (not shown["reason"] and shown == explained(study, wanted)))
+        summary, record = paths.read_json(study.summary), paths.read_json(study.study)
+        same = summary["run"]["config"] == record["config"] and len(summary["trials"]) == len(record["trials"])
+        return summary if same and summary.get("records") == records(study) else None
     except (UserError, KeyError, TypeError, AttributeError):
         # Cut short by a full disk, or edited: it is made anew from the records.
         return None
-    return summary if same and fresh and whole else None
+
+
+def current(study: StudyPaths) -> dict[str, Any] | None:
+    """What is `shown`, if it is of the same versions too, and the networks were looked at where they could be; else None.
+
+    study.json alone may be newer: every run writes it anew.
+    """
+    summary = shown(study)
+    if summary is None:
+        return None
+    record = read_study(study, *_OF_STUDY)
+    try:
+        same = all(summary["run"][name] == record[name] for name in ("versions", "git"))
+        # A page made where the networks could not be looked at waits for who can.
+        wanted, seen = summary.get("explainable"), summary.get("explained")
+        whole = seen is not None and (wanted is None or (not seen["reason"] and seen == explained(study, wanted)))
+    except (UserError, KeyError, TypeError, AttributeError):
+        return None
+    return summary if same and whole else None
 
 
 def records(study: StudyPaths) -> str:

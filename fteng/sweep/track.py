@@ -13,6 +13,7 @@ from fteng.config import Config, TrainConfig
 from fteng.data.prepare import Dataset
 from fteng.distributed import agree, wait
 from fteng.entry import Entry
+from fteng.errors import Interrupted
 from fteng.feed import Feed
 from fteng.mesh import Mesh
 from fteng.paths import StudyPaths
@@ -24,7 +25,7 @@ from fteng.starts import Pretrained, prepare_start, read_start
 from fteng.train.batches import Inputs
 from fteng.train.evaluate import Forward
 from fteng.train.step import Program
-from fteng.train.trial import Bench, Interrupted, Start
+from fteng.train.trial import Bench, Start
 from fteng.trials import TrialSpec
 
 

@@ -5,9 +5,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from fteng.config import TrainConfig
+from fteng.data.prepare import Dataset
 
 
 class Length(NamedTuple):
@@ -22,6 +23,12 @@ def length_of(recipe: TrainConfig, images: int) -> Length:
     """A set of `images` smaller than a batch is one batch."""
     per_epoch = max(1, images // recipe.batch_size)
     return Length(min(recipe.batch_size, images), per_epoch, recipe.epochs * per_epoch)
+
+
+def class_shares(dataset: Dataset) -> Float[np.ndarray, "classes"]:
+    """Share of each class among the training images; every class has at least one."""
+    counts = np.bincount(dataset.labels[dataset.splits["train"]], minlength=len(dataset.classes))
+    return counts / counts.sum()
 
 
 class Batch(NamedTuple):

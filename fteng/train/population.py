@@ -14,12 +14,13 @@ from jaxtyping import Array, Float
 
 from fteng.analysis.metrics import evaluate
 from fteng.distributed import is_main
+from fteng.errors import Interrupted
 from fteng.freeze.partition import Parameters
 from fteng.mesh import Mesh
 from fteng.results import Predictions
 from fteng.train.batches import Inputs, TrainingRows
 from fteng.train.evaluate import Forward, predict
-from fteng.train.trial import Bench, Interrupted, Running
+from fteng.train.trial import Bench, Running
 
 
 def advance(

@@ -32,10 +32,6 @@ from fteng.train.step import Frozen, Program, TrainState, batch_norm_modes, init
 from fteng.trials import TrialSpec
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the study was asked to stop
-    """The study was asked to stop; the trial's state is on disk."""
-
-
 class Bench(NamedTuple):
     """What the trials of a study share: data, recipe and how to stop.
 
@@ -125,12 +121,6 @@ class Running:
         """A checkpoint, written in the background."""
         position = {"seed": self.spec.seed, "epoch": self.step // per_epoch, "seconds": self.seconds, "waited": self.waited}
         self.checkpoints.save(self.step, self.state, position)
-
-
-def class_shares(dataset: Dataset) -> np.ndarray:
-    """(classes,) share of each class among the training images; every class has at least one."""
-    counts = np.bincount(dataset.labels[dataset.splits["train"]], minlength=len(dataset.classes))
-    return counts / counts.sum()
 
 
 def begin(

@@ -4,7 +4,8 @@ from scipy import stats
 
 from benchmarks.simulated import as_predictions, draw
 from fteng.analysis.bootstrap import group_weights
-from fteng.analysis.compare import Scores, delong, every_pair, holm, paired, training_luck
+from fteng.analysis.compare import Scores, delong, every_pair, holm, training_luck
+from tests.analysis.paired import paired
 
 
 def test_holm_on_a_worked_example() -> None:

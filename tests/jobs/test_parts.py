@@ -11,6 +11,7 @@ import pytest
 
 from fteng import paths
 from fteng.config import Config, to_dict
+from fteng.errors import Interrupted
 from fteng.jobs import run
 from fteng.jobs.files import JobFiles
 from fteng.paths import StudyPaths
@@ -27,12 +28,12 @@ def files(tmp_path):
 def test_a_survey_stops_where_the_study_is_cancelled(files, monkeypatch):
     def surveying(config, here, command, reporter, should_stop):  # noqa: ARG001 - what run_survey gets
         if should_stop():
-            raise run.Interrupted("nothing")
+            raise Interrupted("nothing")
         return []
 
     monkeypatch.setattr(run.study, "run_survey", surveying)
     paths.write_text(files.cancelled, "")
-    with pytest.raises(run.Interrupted):
+    with pytest.raises(Interrupted):
         run.survey(files.root.parent, "w", lambda: False)
     files.cancelled.unlink()
     run.survey(files.root.parent, "w", lambda: False)

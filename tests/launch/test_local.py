@@ -9,6 +9,7 @@ import pytest
 
 from fteng import paths
 from fteng.config import Config, LaunchConfig, to_dict
+from fteng.errors import Interrupted
 from fteng.jobs.claims import history, pull, write_plan
 from fteng.jobs.files import JobFiles
 from fteng.locks import take
@@ -169,7 +170,7 @@ def test_cancelled_under_debug_it_ends_as_cancelled(files, monkeypatch):
 
     def everything(*_, watched):
         assert not watched
-        raise run.Interrupted("nothing new")
+        raise Interrupted("nothing new")
 
     monkeypatch.setattr(run, "everything", everything)
     with pytest.raises(local.Ended, match="cancelled") as ended:

@@ -13,10 +13,10 @@ from fteng.jobs.claims import pull, write_plan
 from fteng.jobs.files import JobFiles
 from fteng.locks import take
 from fteng.paths import StudyPaths
-from fteng.summary import records
+from fteng.summary import records, shown
 from fteng.trials import TrialWork
 from launch import layout, sweep
-from launch.status import is_reported, standing
+from launch.status import standing
 from tests.study_runs import ROOT, in_parts, launched
 
 
@@ -174,20 +174,20 @@ def test_a_page_of_other_results_is_no_report(laid_out):
     page, summary, result = laid_out.report / "index.html", laid_out.report / "summary.json", laid_out.trial("a").result
     paths.write_json(laid_out.study, {"trials": [{"id": "a"}], "config": {"x": 1}})
     paths.write_json(result, {"status": "done"})
-    assert not is_reported(laid_out.root)
-    shown = {"run": {"config": {"x": 1}}, "trials": [{"id": "a"}], "records": records(laid_out)}
-    paths.write_json(summary, shown)
+    assert not shown(laid_out)
+    whole = {"run": {"config": {"x": 1}}, "trials": [{"id": "a"}], "records": records(laid_out)}
+    paths.write_json(summary, whole)
     paths.write_text(page, "")
     os.utime(page, ns=(0, 0))
-    assert is_reported(laid_out.root)
+    assert shown(laid_out)
     paths.write_json(result, {"status": "failed"})
     os.utime(result, ns=(0, 0))
-    assert not is_reported(laid_out.root)
+    assert not shown(laid_out)
     paths.write_json(result, {"status": "done"})
-    assert is_reported(laid_out.root)
-    for damaged in ({}, None, shown | {"run": {"config": {"x": 2}}}):
+    assert shown(laid_out)
+    for damaged in ({}, None, whole | {"run": {"config": {"x": 2}}}):
         paths.write_json(summary, damaged)
-        assert not is_reported(laid_out.root)
+        assert not shown(laid_out)
 
 
 @pytest.mark.slow

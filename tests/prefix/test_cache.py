@@ -16,7 +16,7 @@ from fteng.data.prepare import prepare
 from fteng.entry import Entry
 from fteng.errors import UserError
 from fteng.feed import make_feed
-from fteng.prefix import cache
+from fteng.prefix import cache, kept_files
 from fteng.prefix.budget import Choice
 from fteng.prefix.walk import Walk
 from fteng.train.batches import TrainingRows
@@ -201,7 +201,7 @@ def test_half_precision_that_overflows_is_one_line(site, tmp_path):
 
 
 def test_a_full_disk_is_told_before_it_is_full(site, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr(kept_files.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(UserError, match=r"is full.*cache_disk_gib"):
         cache.fill(make_ground(site), choices("disk", Entry(3)), tmp_path, print, lambda _: None)
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]

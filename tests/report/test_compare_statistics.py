@@ -7,7 +7,8 @@ import pytest
 
 from fteng.analysis.between import Answered, every_couple
 from fteng.analysis.bootstrap import group_weights
-from fteng.analysis.compare import holm, paired
+from fteng.analysis.compare import holm
+from tests.analysis.paired import paired
 from tests.report.compare_fixture import make_answers
 
 NAMES = ("one", "two", "three")

@@ -18,11 +18,12 @@ from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan, prefix_plan
 from fteng.prefix import cache
 from fteng.prefix.walk import Walk
+from fteng.train.batches import class_shares
 from fteng.train.compilations import count_compilations
 from fteng.train.evaluate import make_forward
 from fteng.train.population import advance, answers_of
 from fteng.train.step import batch_norm_modes, compile_step, initial_state, lower_step
-from fteng.train.trial import Bench, Expected, Start, begin, class_shares, end
+from fteng.train.trial import Bench, Expected, Start, begin, end
 from fteng.trials import TrialSpec, Variant, study_context
 
 USUAL = Variant()

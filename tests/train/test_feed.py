@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from fteng import feed
+from fteng.errors import Interrupted
 from fteng.feed import make_feed
 from fteng.paths import TrialPaths, read_json
 from fteng.results import read_predictions
 from fteng.train.batches import Picked, TrainingRows, epoch_order
-from fteng.train.trial import Interrupted
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 50)

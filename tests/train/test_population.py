@@ -6,13 +6,14 @@ import jax
 import numpy as np
 import pytest
 
+from fteng.errors import Interrupted
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import prefix_plan
 from fteng.mesh import ALONE, Mesh
 from fteng.paths import TrialPaths
 from fteng.results import read_predictions
 from fteng.train.population import _answer, advance, answers_of
-from fteng.train.trial import Interrupted, end
+from fteng.train.trial import end
 
 RATES = (1e-3, 3e-4, 1e-4)
 

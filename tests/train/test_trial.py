@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from fteng.errors import Interrupted
 from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import prefix_plan, stage_set_plan
@@ -14,7 +15,6 @@ from fteng.paths import TrialPaths, read_json
 from fteng.results import read_predictions
 from fteng.train.checkpoint import read_final
 from fteng.train.step import batch_norm_modes, initial_state
-from fteng.train.trial import Interrupted
 from fteng.trials import Variant
 
 
