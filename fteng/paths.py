@@ -20,7 +20,7 @@ class TrialPaths(NamedTuple):
 
     @property
     def result(self) -> Path:
-        """Written last and by rename: it exists = the trial is finished."""
+        """Written last and by rename: it exists = nothing trains it now; its `status` says how it ended, `stopped` may go on."""
         return self.root / "result.json"
 
     def read_result(self, *names: str) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def pending_trials(ground: Ground, study: StudyPaths, reporter: Reporter, among:
 def _unfinished(ground: Ground, study: StudyPaths, reporter: Reporter, among: Container[str] | None = None) -> list[TrialSpec]:
     """Trials that may have to run: those without a result, or stopped by a race that is not over, or is asked for no more.
 
-    A result that cannot be read is set aside. among: the ids to look at, where others are not ours to touch.
+    It tidies up as it looks: a result that cannot be read is set aside, what a kill left beside a whole one goes. among: the ids
+    to look at, where others are not ours to touch.
     """
     racing = ground.config.sweep.search == "race"
     if racing and is_over(study, ground.specs, race_settings(ground.config, len(ground.dataset.classes))):
