@@ -306,8 +306,7 @@ on test; differences are to validation, mean [95 % interval] over the splits. 30
     ),
     "race": Section(
         """What a race recommends against what the whole sweep of the same trials recommends (two rates, one seed), both chosen on
-validation, in points of the metric on test behind the best plan there; and the share of the sweep's epochs that it trained. Of an
-earlier rule, which ended a race sooner and let all taps' classifiers run (docs/sweep.md).""",
+validation, in points of the metric on test behind the best plan there; and the share of the sweep's epochs that it trained.""",
         (Table("", every, _RACES, judged="race_loses"),),
     ),
     "advice": Section(
