@@ -187,7 +187,7 @@ def read_record(path: Path, *names: str, mend: str = "delete it and run the same
         raise UserError(f"{path} is not JSON; {mend}") from None
     lost = list(names) if not isinstance(value, dict) else [name for name in names if name not in value]
     if lost or not isinstance(value, dict):
-        raise UserError(f"{path} is damaged (it lacks {', '.join(lost) or 'everything'}); {mend}")
+        raise UserError(f"{path} is damaged, or of another version of fteng (it lacks {', '.join(lost) or 'everything'}); {mend}")
     return value
 
 

@@ -81,7 +81,7 @@ def test_a_trial_that_goes_on_after_a_stop_tells_its_test_scores(study, tmp_path
         events.tell_study(workdir, tmp_path / "told", lambda news: told.append(news) if news.settings["id"] == name else None)
     assert [any(key.startswith("test/") for line in news.lines for key in line.values) for news in told] == [True, True]
     (tmp_path / "told" / name / "told.json").write_text("[]")
-    with pytest.raises(UserError, match=r"told\.json is damaged \(it lacks step, status\); delete"):
+    with pytest.raises(UserError, match=r"told\.json is damaged, or of another version of fteng \(it lacks step, status\); delete"):
         events.tell_study(workdir, tmp_path / "told", lambda _: None)
 
 

@@ -16,7 +16,7 @@ from fteng.trials import Variant
 
 
 def similarity(
-    study: StudyPaths, rows: Sequence[Row], trials: Sequence[Mapping[str, Any]], criteria: Criteria, recommended: str = ""
+    study: StudyPaths, rows: Sequence[Row], trials: Sequence[Mapping[str, Any]], criteria: Criteria, recommended: str
 ) -> dict[str, Any] | None:
     """probes/similarity.json and, as `grade`, what became of it; None where the study has none. Raises UserError on a
     record of another version.

@@ -51,7 +51,7 @@ def study(tmp_path):
 def test_rows_and_trials_become_grades(study):
     rows = [row(0, 24), row(1, 28), row(2, 36), row(4, 30, tuned=False)]
     trials = [trial("t0", 0, 50.0), trial("t1", 1, 40.0), trial("t2", 2, 30.0), trial("t2b", 2, 20.0), trial("t3", 3, None)]
-    found = similarity(study, rows, trials, JUDGE)
+    found = similarity(study, rows, trials, JUDGE, "")
     assert found is not None
     assert found["grade"]["sweep_seconds"] == 140
     ours = named(found["grade"]["advice"], "ours")
@@ -65,20 +65,20 @@ def test_rows_and_trials_become_grades(study):
 def test_controls_stage_sets_and_single_leaves_take_no_part(study):
     control = row(3, 40, variant=Variant("random")._asdict())
     rows = [row(0, 24), row(2, 36), control, row(None, 40), row(1, 40, leaves="norm")]
-    found = similarity(study, rows, [trial("t0", 0, 1.0)], JUDGE)
+    found = similarity(study, rows, [trial("t0", 0, 1.0)], JUDGE, "")
     assert found is not None
     assert found["grade"]["depths"] == [0, 2]
     assert found["grade"]["best"]["freeze_depth"] == 2
 
 
 def test_a_study_without_the_record_or_without_trials_is_not_graded(study, tmp_path):
-    found = similarity(study, [row(4, 30, tuned=False)], [trial("t0", 0, None)], JUDGE)
+    found = similarity(study, [row(4, 30, tuned=False)], [trial("t0", 0, None)], JUDGE, "")
     assert found is not None
     assert found["grade"]["reason"]
-    assert similarity(StudyPaths(tmp_path / "other"), [], [], JUDGE) is None
+    assert similarity(StudyPaths(tmp_path / "other"), [], [], JUDGE, "") is None
 
 
 def test_a_record_of_another_version_is_one_line(study):
     (study.probes / "similarity.json").write_text(json.dumps(assessment() | {"format": 0}))
     with pytest.raises(UserError, match=r"format 0.*run the study again"):
-        similarity(study, [], [], JUDGE)
+        similarity(study, [], [], JUDGE, "")
