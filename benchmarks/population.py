@@ -26,10 +26,10 @@ from benchmarks.record import write_record
 from fteng.backbones.catalogue import load
 from fteng.config import BackboneConfig, TrainConfig
 from fteng.entry import Entry
-from fteng.freeze import partition
-from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import parse_freeze_depth, prefix_plan
-from fteng.train.step import batch_norm_modes, initial_state, make_step
+from fteng.train.shape import shape_of
+from fteng.train.start import Start, untrained
+from fteng.train.step import initial_state, make_step
 from fteng.trials import Variant
 
 _SIZE, _BATCH, _CLASSES = 64, 32, 10
@@ -58,17 +58,16 @@ def _measure(depth: str, trials: int, steps: int) -> list[dict[str, Any]]:
     backbone, weights = load(BackboneConfig("efficientnet_lite0", "package"))
     recipe, variant = TrainConfig(), Variant()
     plan = prefix_plan(backbone.stages, parse_freeze_depth(depth, backbone.stages, backbone.groups))
-    end = len(plan.stages)
-    entry = Entry(plan.boundary, pooled=plan.boundary == end)
+    shape = shape_of(plan, variant, recipe)
     rng = np.random.default_rng(0)
     head = {"kernel": jnp.asarray(rng.normal(0, 0.01, (backbone.channels[-1], _CLASSES)), jnp.float32), "bias": jnp.zeros(_CLASSES)}
-    parameters = Parameters(weights.params[:end], head)
-    mask, modes = partition.trainable_mask(plan, parameters), batch_norm_modes(plan, variant)
-    step = make_step(backbone, plan, mask, modes, entry, recipe, np.full(_CLASSES, 1 / _CLASSES))
-    frozen = initial_state(parameters, weights.stats[:end], mask, modes, recipe)[1]
-    x = jnp.asarray(_activations(backbone, weights, entry, rng))
+    numbers = weights.params, weights.stats
+    network = untrained(Start(*numbers, {plan.tap: head}, {}, numbers), shape)
+    step = make_step(backbone, shape, network.mask, recipe, np.full(_CLASSES, 1 / _CLASSES))
+    frozen = initial_state(network, recipe)[1]
+    x = jnp.asarray(_activations(backbone, weights, shape.entry, rng))
     labels = jnp.asarray(rng.integers(0, _CLASSES, _BATCH), jnp.int32)
-    rates = jnp.asarray(np.geomspace(1e-4, 1e-3, trials)[:, None] * np.ones(end + 1), jnp.float32)
+    rates = jnp.asarray(np.geomspace(1e-4, 1e-3, trials)[:, None] * np.ones(len(plan.stages) + 1), jnp.float32)
     key = jax.random.key(0)
 
     def together(state: Tree, frozen: Tree, x: Tree, labels: Tree, rates: Tree, key: Tree) -> Tree:
@@ -78,7 +77,7 @@ def _measure(depth: str, trials: int, steps: int) -> list[dict[str, Any]]:
         return jax.lax.map(lambda one: step(one[0], frozen, x, labels, one[1], key), (state, rates))
 
     def fresh() -> list[Tree]:
-        return [initial_state(parameters, weights.stats[:end], mask, modes, recipe)[0] for _ in range(trials)]
+        return [initial_state(network, recipe)[0] for _ in range(trials)]
 
     def stacked() -> Tree:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *fresh())

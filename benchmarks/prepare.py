@@ -34,6 +34,7 @@ from rich.table import Table
 from benchmarks.photographs import load_photographs, part
 from benchmarks.record import write_record
 from fteng.config import DataConfig
+from fteng.data.pixels import Resampling
 from fteng.data.prepare import prepare
 
 _SIZE = (600, 450)
@@ -138,7 +139,7 @@ def _prepare(images: Path) -> float:
         config = DataConfig()
         config.path, config.cache_dir = str(images), cache
         started = time.perf_counter()
-        prepare(config, "bicubic", lambda *_: None)
+        prepare(config, Resampling("bicubic"), lambda *_: None)
         return time.perf_counter() - started
 
 

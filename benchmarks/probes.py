@@ -43,7 +43,7 @@ def main() -> None:
     backbone, weights = load(BackboneConfig("efficientnet_lite0", "package"))
     size, limit, repeats = (64, 300, 1) if quick else (128, 1000, 3)
     data = DataConfig(source="digits", image_size=size, limit=limit)
-    dataset = prepare(data, backbone.preprocess.interpolation, lambda *_: None, crop=backbone.preprocess.crop)
+    dataset = prepare(data, backbone.preprocess.resampling, lambda *_: None)
     feed = make_feed(dataset.images)
     passes = []
     features = None

@@ -25,6 +25,7 @@ from scipy.special import softmax
 
 from benchmarks.collection import coloured, high_pass, write_digits
 from benchmarks.record import write_record
+from fteng.analysis.drawn import group_folds
 from fteng.analysis.metrics import METRICS
 from fteng.backbones.catalogue import load
 from fteng.config import BackboneConfig, DataConfig
@@ -33,7 +34,6 @@ from fteng.feed import make_feed
 from fteng.probe.features import extract
 from fteng.probe.logistic import fit
 from fteng.probe.probe import FOLDS, STRENGTHS
-from fteng.similarity.rows import group_folds
 
 _TRAIN, _VAL, _SIDE = 300, 75, 48
 _WAYS = ("validation", "strength", "folds")
@@ -79,7 +79,7 @@ def _features(write: Callable[[Path], None] | None) -> tuple[list[np.ndarray], n
         if write is not None:
             write(Path(folder))
             data = DataConfig(source="folder", path=folder, image_size=_SIDE)
-        dataset = prepare(data, backbone.preprocess.interpolation, lambda *_: None, crop=backbone.preprocess.crop)
+        dataset = prepare(data, backbone.preprocess.resampling, lambda *_: None)
     features = extract(backbone, weights, dataset, make_feed(dataset.images), 32, lambda _: None)
     digits = np.array([int(name) for name in dataset.classes])
     return [np.asarray(tap) for tap in features.taps[1::2]], digits[dataset.labels], len(digits)

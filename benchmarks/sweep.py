@@ -31,6 +31,7 @@ from benchmarks.record import write_record
 from fteng.backbones.catalogue import find
 from fteng.config import Config
 from fteng.config_check import from_dict
+from fteng.data.pixels import Resampling
 from fteng.data.prepare import prepare
 from fteng.paths import StudyPaths, read_json
 from fteng.train.batches import epoch_order
@@ -210,7 +211,7 @@ def _torch(folder: Path, given: argparse.Namespace, depths: Sequence[str], study
     config: Config = from_dict(read_json(study["workdir"] / "study.json")["config"])
     config.data.cache_dir = str(folder)
     network = find("efficientnet_lite0")
-    dataset = prepare(config.data, "bicubic", lambda *_: None)
+    dataset = prepare(config.data, Resampling("bicubic"), lambda *_: None)
     train = dataset.splits["train"]
     heads = np.load(StudyPaths(study["workdir"]).heads("pretrained"))
     epochs = range(config.train.epochs)

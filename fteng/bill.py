@@ -4,10 +4,10 @@ from collections import Counter
 
 from fteng.ground import Ground, flops_of
 from fteng.paths import StudyPaths
-from fteng.programs import population_of
 from fteng.progress import Reporter
 from fteng.study import lay_feed, make_site
 from fteng.sweep.cost import predicted
+from fteng.sweep.lanes import population_of
 from fteng.sweep.memory import predicted_memory
 from fteng.sweep.track import blank_starts, compile_at_once, lay_track
 

@@ -60,6 +60,11 @@ def agree(value: Any) -> Any:
     return json.loads(_client().blocking_key_value_get(key, _PATIENCE_MS))
 
 
+def from_main(look: Callable[[], Any]) -> Any:
+    """What the first process finds (as JSON), on all: another one may look before or after it has changed a file."""
+    return agree(look() if is_main() else None)
+
+
 def everyone(flag: bool) -> bool:
     """Whether it is so on all."""
     if _processes == 1:

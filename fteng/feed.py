@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int, Shaped, UInt8
 
 from fteng.distributed import agree
+from fteng.machine import free_on_device
 from fteng.mesh import ALONE, Mesh
 
 # Share of the device's free memory that the images may take; the rest is for activations.
@@ -103,12 +104,6 @@ def padded(rows: Int[np.ndarray, "n"], size: int) -> list[tuple[Int[np.ndarray, 
     """(rows, how many of them count): the last batch repeats its last row, so that all have one shape."""
     parts = [rows[start : start + size] for start in range(0, len(rows), size)]
     return [(np.pad(part, (0, size - len(part)), mode="edge"), len(part)) for part in parts]
-
-
-def free_on_device() -> int | None:
-    """Bytes free of the first accelerator's own memory; None where arrays lie in the host's."""
-    own = jax.local_devices()[0].memory_stats()
-    return int(own["bytes_limit"] - own["bytes_in_use"]) if own and "bytes_limit" in own else None
 
 
 def _budget_bytes() -> int:

@@ -57,7 +57,7 @@ def lay_ground(config: Config, reporter: Reporter) -> Ground:
         reporter.advance((count - done) / max(total, 1))
         done = count
 
-    dataset = prepare(config.data, backbone.preprocess.interpolation, on_image, records, crop=backbone.preprocess.crop)
+    dataset = prepare(config.data, backbone.preprocess.resampling, on_image, records)
     context = study_context(
         config, weights_digest=weights.digest, data_digest=dataset.digest, preprocess=backbone.preprocess._asdict()
     )

@@ -20,21 +20,21 @@ from fteng.backbones.backbone import Backbone
 from fteng.backbones.weights import Weights
 from fteng.config import Config, TrainConfig
 from fteng.data.prepare import Dataset
-from fteng.entry import entry_of
 from fteng.errors import UserError
 from fteng.feed import make_feed
-from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan
+from fteng.machine import available_memory
 from fteng.prefix import budget, cache
 from fteng.prefix.walk import Walk
 from fteng.probe.features import extract
 from fteng.probe.probe import Probe, fit_probe
 from fteng.train.batches import Inputs, TrainingRows, class_shares, length_of
 from fteng.train.evaluate import make_forward, predict
-from fteng.train.rates import rate_factors, stage_factors
-from fteng.train.step import Frozen, TrainState, batch_norm_modes, initial_state, make_step, whole
-from fteng.train.trial import Start
+from fteng.train.rates import rates_of
+from fteng.train.shape import shape_of
+from fteng.train.start import Start, untrained
+from fteng.train.step import Frozen, TrainState, initial_state, make_step, whole
 from fteng.trials import Variant
 
 Tree = Any
@@ -111,23 +111,22 @@ class Trial:
                 "train.devices, train.lanes, train.shard_frozen: a trial of the library is on one device; run a study for several"
             )
         variant = Variant(batch_norm=batch_norm)
-        modes, rows = batch_norm_modes(plan, variant), dataset.splits["train"]
-        parameters = Parameters(weights.params[:end], _head(head, backbone.channels[end - 1], classes))
-        mask = partition.trainable_mask(plan, parameters)
-        self._fresh = partial(initial_state, parameters, weights.stats[:end], mask, modes, recipe)
-        self.plan, self.recipe, self.entry = plan, recipe, entry_of(plan, variant, recipe)
+        shape, numbers = shape_of(plan, variant, recipe), (weights.params, weights.stats)
+        heads = {plan.tap: _head(head, backbone.channels[end - 1], classes)}
+        start = Start(*numbers, heads, {"weights": weights.digest}, numbers)
+        network = untrained(start, shape)
+        self._fresh = partial(initial_state, network, recipe)
+        self.plan, self.recipe, self.entry = plan, recipe, shape.entry
         self.frozen: Frozen = self._fresh()[1]
-        self._batch, _, self.steps = length_of(recipe, len(rows))
+        self._batch, _, self.steps = length_of(recipe, len(dataset.splits["train"]))
         self._dataset, self._labels, self._seed = dataset, dataset.labels.astype(np.int32), seed
-        rates = np.float32(learning_rate) * rate_factors(recipe, self.steps)[:, None] * stage_factors(plan, variant, self.steps)
+        rates = rates_of(learning_rate, recipe, plan, variant, self.steps)
         self._arguments = jnp.asarray(rates), jax.random.key(seed)
-        self._run = _jitted(make_step(backbone, plan, mask, modes, self.entry, recipe, class_shares(dataset)))
+        self._run = _jitted(make_step(backbone, shape, network.mask, recipe, class_shares(dataset)))
         self._forward = make_forward(backbone, self.entry, end)
-        layout = cache.make_layout(dataset, bool(recipe.augment), recipe.views)
-        numbers = weights.params, weights.stats
-        start = Start(*numbers, {plan.tap: parameters.head}, {"weights": weights.digest}, numbers)
+        layout = cache.make_layout(dataset, recipe)
         walk = Walk(backbone, recipe, [self.entry])
-        self._ground = cache.CacheJob(walk, start, dataset, make_feed(dataset.images), layout, self._batch, {})
+        self._job = cache.CacheJob(walk, start, dataset, make_feed(dataset.images), layout, self._batch, {})
 
     def begin(self) -> TrainState:
         """The state at step 0. It owns its arrays, since `step` takes them."""
@@ -151,34 +150,24 @@ class Trial:
         """
         kept: Mapping[Any, cache.Kept] = {}
         if keep and self.entry.stage:
-            if not self._ground.layout.views:
+            if not self._job.layout.views:
                 raise UserError(
                     "train.augment with train.views=0 draws fresh views, which cannot be kept; set views, or keep=False"
                 )
-            one = self._ground.walk.shapes(self._ground.start, self._dataset.images.shape[1], 1)[self.entry]
-            size, free = self._ground.layout.slots * one.size * one.dtype.itemsize, budget.available_memory()
+            one = self._job.walk.shapes(self._job.start, self._dataset.images.shape[1], 1)[self.entry]
+            size, free = self._job.layout.slots * one.size * one.dtype.itemsize, available_memory()
             if size > free:
                 raise UserError(
                     f"activations need {size >> 20} MiB, {free >> 20} MiB are free; use keep=False, fewer images or"
                     " activations='float16'"
                 )
             choice = budget.Choice(self.entry, "memory", size, 0.0, 0.0, "asked for")
-            kept = cache.fill(self._ground, [choice], Path(), lambda _: None, on_images)
-        return cache.inputs_at(self._ground, kept, self.entry)
+            kept = cache.fill(self._job, [choice], Path(), lambda _: None, on_images)
+        return cache.inputs_at(self._job, kept, self.entry)
 
     def batches(self, inputs: Inputs, start: int = 0) -> Iterator[tuple[Array, Array]]:
         """(x, labels (b,) int32) of every step from number `start` on: each epoch in an order that seed and epoch decide."""
-        rows = self._dataset.splits["train"]
-        wanted = TrainingRows(
-            rows,
-            self._labels[rows],
-            batch=self._batch,
-            epochs=self.recipe.epochs,
-            seed=self._seed,
-            balanced=self.recipe.balance == "sampling",
-            views=self.recipe.views if self.recipe.augment else 1,
-            start=start,
-        )
+        wanted = TrainingRows.of(self._dataset, self.recipe, seed=self._seed, start=start)
         for index, x in enumerate(inputs.train(wanted, self._seed)):
             yield x, jnp.asarray(self._labels[wanted[index].rows])
 

@@ -21,14 +21,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
+from fteng import command_line, distributed
 from fteng import config as schema
-from fteng import config_check, distributed
 from fteng.errors import Interrupted, UserError, says_user_errors
 from fteng.process import DISK_ERRORS, STOPPED, prepare_process, stop_on_signal
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config(), for example configs/demo.py.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this study; made if it is not there.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be run and what each trial would cost, then stop.")
 
@@ -40,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         print(help_text())
         return 0
     try:
-        config = parse(argv)
+        config = command_line.parse(argv)
         if not _WORKDIR.value:
             raise UserError("--workdir is missing; give a folder for this study, for example --workdir=runs/demo")
         return _run(config, Path(str(_WORKDIR.value)).expanduser(), shlex.join(["python", "-m", "fteng.main", *argv[1:]]))
@@ -56,38 +54,11 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
 
-def parse(argv: Sequence[str]) -> schema.Config:
-    """The validated config of a command line. Raises UserError with one line on anything it cannot take."""
-    for argument in argv[1:]:
-        name, _, value = argument.partition("=")
-        if name.startswith("--config."):
-            config_check.check_flag(argument)
-        # absl would put off a missing file until the config is used, and then blame its type.
-        if name == "--config" and not Path(value.partition(":")[0]).is_file():
-            raise UserError(f"--config: no file {value!r}; give one, for example --config=configs/demo.py")
-    try:
-        rest = flags.FLAGS(list(argv))
-        loaded = _CONFIG.value
-    except UserError:
-        raise
-    except Exception as error:  # a config file is a program: whatever it raises is the user's to mend
-        said = " ".join(str(error.args[0] if error.args else error).split())
-        kind = "" if isinstance(error, flags.Error) else f"the config file raises {type(error).__name__}: "
-        raise UserError(f"{kind}{said}; see python -m fteng.main --help") from None
-    if rest[1:]:
-        raise UserError(f"unexpected argument {rest[1]!r}; every setting is written --name=value, see python -m fteng.main --help")
-    if type(loaded).__name__ == "_ErrorConfig":
-        raise UserError(f"--config: get_config() of {argv[1:]} failed; run the file alone to see why")
-    if loaded is None:
-        raise UserError("--config is missing; give a file, for example --config=configs/demo.py")
-    return config_check.validate(loaded)
-
-
 def help_text() -> str:
     """What `--help` prints: the docstring above, the flags, and every key of a config."""
     lines = [str(__doc__), "Flags:"]
-    for flag in (_CONFIG, _WORKDIR, _DRY_RUN):
-        lines.append(f"  --{flag.name:<28} {flags.FLAGS[flag.name].help}")
+    for name in ("config", _WORKDIR.name, _DRY_RUN.name):
+        lines.append(f"  --{name:<28} {flags.FLAGS[name].help}")
     lines += ["", "Keys of a config, as --config.KEY=VALUE; a list is written 0,4,all:"]
     for key in schema.every_key():
         choices = key.field.metadata["choices"]

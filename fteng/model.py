@@ -13,7 +13,6 @@ from fteng.config import Config
 from fteng.config_check import from_dict
 from fteng.data.prepare import Dataset, prepare
 from fteng.errors import UserError
-from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan, stage_set_plan
 from fteng.paths import StudyPaths
@@ -21,7 +20,9 @@ from fteng.record import read_study
 from fteng.results import Predictions, read_predictions
 from fteng.starts import Pretrained, read_start
 from fteng.train.checkpoint import read_final
-from fteng.train.step import batch_norm_modes, initial_state, whole
+from fteng.train.shape import shape_of
+from fteng.train.start import untrained
+from fteng.train.step import initial_state, whole
 from fteng.trials import Variant
 
 Tree = Any
@@ -69,8 +70,7 @@ def read_model(workdir: Path, name: str = "") -> Model:
 
 def study_images(workdir: Path, model: Model) -> Dataset:
     """The images of the study, as the model wants them. Raises UserError where they, or their split, are not what they were."""
-    preprocess = model.backbone.preprocess
-    dataset = prepare(model.config.data, preprocess.interpolation, lambda *_: None, crop=preprocess.crop)
+    dataset = prepare(model.config.data, model.backbone.preprocess.resampling, lambda *_: None)
     if dataset.digest != read_study(StudyPaths(workdir), "dataset")["dataset"]["digest"]:
         raise UserError("the images of the study, or their split, are no longer what they were; put them back")
     return dataset
@@ -87,12 +87,9 @@ def stored_answers(workdir: Path, model: Model) -> dict[str, Predictions]:
 def _trained(study: StudyPaths, pretrained: Pretrained, result: Mapping[str, Any], classes: tuple[str, ...]) -> Model:
     stages, tap = pretrained.backbone.stages, result["tap"]
     plan = stage_set_plan(stages[: stages.index(tap) + 1], result["trainable_stages"], result["leaves"])
-    variant, end = Variant(**result["variant"]), len(plan.stages)
+    variant, recipe = Variant(**result["variant"]), pretrained.config.train
     start = read_start(variant.start, [tap], pretrained, study)
-    before = Parameters(start.stages[:end], start.heads[tap])
-    mask = partition.trainable_mask(plan, before)
-    modes = batch_norm_modes(plan, variant)
-    state, frozen = initial_state(before, start.stats[:end], mask, modes, pretrained.config.train)
+    state, frozen = initial_state(untrained(start, shape_of(plan, variant, recipe)), recipe)
     final = read_final(study.trial(result["id"]).final, {"trainable": state.trainable, "stats": state.stats})
     parameters, stats = whole(state._replace(**final), frozen)
     return Model(pretrained.config, pretrained.backbone, plan, parameters, stats, pretrained.weights, classes, result["id"])

@@ -27,6 +27,10 @@ class TrialPaths(NamedTuple):
         """`result`, which has `names`. Raises UserError where it is damaged."""
         return read_record(self.result, *names, mend="delete it, and its trial is run again")
 
+    def status(self) -> str | None:
+        """How `result` says that the trial ended; None: there is none. Raises UserError where it is damaged."""
+        return self.read_result("status")["status"] if self.result.exists() else None
+
     @property
     def metrics(self) -> Path:
         """One JSON line an evaluation."""
@@ -109,6 +113,11 @@ class StudyPaths(NamedTuple):
     def race(self) -> Path:
         """Decisions of a race and what they rest on."""
         return self.root / "race.json"
+
+    @property
+    def steering(self) -> Path:
+        """What its user asks of the study beside its config, also while it runs."""
+        return self.root / "steering.json"
 
     @property
     def launch(self) -> Path:

@@ -3,9 +3,8 @@
 import dataclasses
 import shutil
 from collections.abc import Container
-from typing import Any
 
-from fteng import distributed, paths, steer
+from fteng import distributed, steer
 from fteng.errors import UserError
 from fteng.ground import Ground, check_leaves
 from fteng.paths import StudyPaths, TrialPaths
@@ -17,10 +16,10 @@ from fteng.trials import TrialSpec
 
 def widened(ground: Ground, study: StudyPaths) -> Ground:
     """With the trials that were asked for beside the config. No race: those it has decided on would not be the same."""
-    asked = steer.Steering(*distributed.agree(steer.read(study) if distributed.is_main() else None))
+    asked = steer.Steering(*distributed.from_main(lambda: steer.read(study)))
     sweep = dataclasses.replace(ground.config.sweep, search="exhaustive")
     added = steer.added(ground.specs, asked)
-    mend = f"take what adds it out of {steer.file_of(study)}"
+    mend = f"take what adds it out of {study.steering}"
     check_leaves((spec.plan for spec in added), ground.backbone, ground.weights, mend)
     specs = (*ground.specs, *added)
     return ground._replace(config=dataclasses.replace(ground.config, sweep=sweep), specs=specs)
@@ -42,47 +41,35 @@ def added_trials(ground: Ground, study: StudyPaths, reporter: Reporter) -> tuple
 
 
 def pending_trials(ground: Ground, study: StudyPaths, reporter: Reporter, among: Container[str] | None = None) -> list[TrialSpec]:
-    """`_unfinished`, as the first process finds it."""
-    found = [spec.id for spec in _unfinished(ground, study, reporter, among)] if distributed.is_main() else []
-    wanted = set(distributed.agree(found))
+    """Trials that may have to run, as the first process finds it: those without a result, or stopped by a race that is not over,
+    or is asked for no more. What a kill left behind is tidied up before. among: the ids to look at, where others are not ours to
+    touch."""
+
+    def look() -> list[str]:
+        if racing and is_over(study, ground.specs, race_settings(ground.config, len(ground.dataset.classes))):
+            return []
+        mine = [spec.id for spec in ground.specs if among is None or spec.id in among]
+        for trial in mine:
+            _tidy(study.trial(trial), reporter)
+        stopped = steer.read(study).stopped
+        unfinished = [trial for trial in mine if study.trial(trial).status() in (None, "stopped") and trial not in stopped]
+        # Which of them a race asks for, it finds out itself.
+        return [spec.id for spec in ground.specs] if racing else unfinished
+
+    racing = ground.config.sweep.search == "race"
+    wanted = set(distributed.from_main(look))
     return [spec for spec in ground.specs if spec.id in wanted]
 
 
-def _unfinished(ground: Ground, study: StudyPaths, reporter: Reporter, among: Container[str] | None = None) -> list[TrialSpec]:
-    """Trials that may have to run: those without a result, or stopped by a race that is not over, or is asked for no more.
-
-    It tidies up as it looks: a result that cannot be read is set aside, what a kill left beside a whole one goes. among: the ids
-    to look at, where others are not ours to touch.
-    """
-    racing = ground.config.sweep.search == "race"
-    if racing and is_over(study, ground.specs, race_settings(ground.config, len(ground.dataset.classes))):
-        return []
-    pending, stopped = [], steer.read(study).stopped
-    for spec in ground.specs:
-        if among is not None and spec.id not in among:
-            continue
-        where = study.trial(spec.id)
-        result = _result(where, reporter)
-        if result is None or result["status"] == "stopped":
-            if spec.id not in stopped:
-                pending.append(spec)
-        elif where.running.exists():
-            # A kill after the result and before the clean-up leaves these behind.
-            shutil.rmtree(where.running)
-    # Which of them a race asks for, it finds out itself.
-    return list(ground.specs) if racing else pending
-
-
-def _result(where: TrialPaths, reporter: Reporter) -> dict[str, Any] | None:
-    """A trial's result if there is one; a damaged one is kept under another name, and the trial counts as not run."""
-    if not where.result.exists():
-        return None
+def _tidy(where: TrialPaths, reporter: Reporter) -> None:
+    """A damaged result is kept under another name, and the trial counts as not run; what a kill between the result and the
+    clean-up left goes."""
     try:
-        result = paths.read_json(where.result)
-        result["status"]
-    except (UserError, KeyError, TypeError):
+        status = where.status()
+    except UserError:
         aside = where.result.with_suffix(".damaged")
         where.result.replace(aside)
         reporter.say(f"{where.result} is damaged (now {aside.name}); its trial is run again")
-        return None
-    return result
+        return
+    if status not in (None, "stopped") and where.running.exists():
+        shutil.rmtree(where.running)

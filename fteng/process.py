@@ -1,7 +1,6 @@
 """What every process that trains begins with, and how it is asked to stop. Imports no jax at the top."""
 
 import atexit
-import ctypes
 import errno
 import logging
 import os
@@ -23,13 +22,6 @@ BUSY = 75
 WORKERS_HERE = "FTENG_WORKERS_HERE"
 # A disk that is full or read-only: the user can mend it, and nothing is lost.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-
-
-def give_back_memory() -> None:
-    """What is free goes back to the system, where its C library has a word for it (glibc): a compiler leaves up to gibibytes."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 def prepare_process(config: Config) -> None:
@@ -66,7 +58,7 @@ def stop_on_signal() -> Callable[[], bool]:
     return lambda: asked
 
 
-def leave(status: int) -> NoReturn:
+def end_at_once(status: int) -> NoReturn:
     """End the process now. What a failed write has left behind in other threads must not keep it alive."""
     # Such as the farewell of jax.distributed; only waiting for threads is left out.
     atexit._run_exitfuncs()

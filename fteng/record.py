@@ -71,7 +71,7 @@ def append_run(study: StudyPaths, seconds: dict[str, float], kept: list[dict[str
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     # Parts of a study may end at the same moment.
-    with locks.held(study.root / "study.lock"):
+    with locks.held(study.study.with_suffix(".lock")):
         value = paths.read_json(study.study)
         taken = {"seconds_by_phase": seconds, "peak_bytes": peak, "predicted_bytes": predicted_bytes, "prefix": kept}
         value["runs"].append({"started": value["started"], **taken})

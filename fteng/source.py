@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fteng import main as command_line
-from fteng import record
+from fteng import command_line, record
 from fteng.config import Config
 from fteng.errors import UserError, says_user_errors
 
@@ -87,7 +86,7 @@ def make(config: Config, out: Path, about: str, command: str) -> str:
         reporter.say(f"{config.backbone.weights}: {note}")
     try:
         reporter.phase("images", 1)
-        dataset = prepare(config.data, backbone.preprocess.interpolation, lambda _done, _total: None, crop=backbone.preprocess.crop)
+        dataset = prepare(config.data, backbone.preprocess.resampling, lambda _done, _total: None)
         count = len(dataset.labels)
         reporter.phase("profile", count)
         rows = np.arange(count)

@@ -22,7 +22,7 @@ from fteng.paths import StudyPaths
 from fteng.probe.features import extract
 from fteng.probe.moments import adapt
 from fteng.probe.probe import fit_probe
-from fteng.train.trial import Start
+from fteng.train.start import Start
 
 # Of the controls' weights. One draw a study: seeds of trials vary batches, not the network.
 _CONTROL_SEED = 0

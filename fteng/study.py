@@ -51,23 +51,25 @@ def run(config: Config, study: StudyPaths, command: str, reporter: Reporter, sho
         _forget_prefix(study)
         return
     _say_left_out(ground.dataset, reporter)
-    feed = lay_feed(ground)
+    site = make_site(ground, study, lay_feed(ground), reporter, should_stop)
     racing = ground.config.sweep.search == "race"
-    reporter.say(f"{feed.where}; {'at most ' * racing}{len(pending)} of {len(ground.specs)} trials to run on {record.device()}")
+    reporter.say(
+        f"{site.feed.where}; {'at most ' * racing}{len(pending)} of {len(ground.specs)} trials to run on {record.device()}"
+    )
     flops = flops_of(ground, pending)
     if not probed:
         with spent.phase("probes"):
-            _survey(ground, study, feed, flops, reporter, should_stop)
+            _survey(site, flops)
     try:
         if pending:
-            _run_trials(ground, study, feed, flops, pending, reporter, should_stop, spent)
+            _run_trials(site, pending, flops, spent)
         # What was asked for beside the config, also meanwhile.
         while (found := added_trials(ground, study, reporter))[1]:
             wider, wanted = found
             if distributed.is_main():
                 _write_study(ground, wider, study, command)
             reporter.say(f"added to the study: {', '.join(spec.id for spec in wanted)}")
-            _run_trials(wider, study, feed, flops_of(wider, wanted), wanted, reporter, should_stop, spent)
+            _run_trials(make_site(wider, study, site.feed, reporter, should_stop), wanted, flops_of(wider, wanted), spent)
         _forget_prefix(study)
     finally:
         if distributed.is_main():
@@ -84,11 +86,10 @@ def run_survey(
     spent = _Spent()
     ground = in_parts(_lay(config, study, command, reporter, spent), study)
     _say_left_out(ground.dataset, reporter)
-    feed, flops = lay_feed(ground), flops_of(ground, ground.specs)
+    site, flops = make_site(ground, study, lay_feed(ground), reporter, should_stop), flops_of(ground, ground.specs)
     if not _is_probed(study, config):
         with spent.phase("probes"):
-            _survey(ground, study, feed, flops, reporter, should_stop)
-    site = make_site(ground, study, feed, reporter, should_stop)
+            _survey(site, flops)
     with spent.phase("starts"):
         starts = make_starts(site, ground.specs, ground.specs)
         work = foresee(site, starts, ground.specs, flops)
@@ -106,14 +107,14 @@ def make_parts(
     """
     ground = in_parts(lay_ground(config, reporter), study)
     record.check_study(study, ground.config, _described(ground))
-    feed, flops = lay_feed(ground), flops_of(ground, ground.specs)
+    site, flops = make_site(ground, study, lay_feed(ground), reporter, should_stop), flops_of(ground, ground.specs)
 
     def run_part(trials: Sequence[str]) -> None:
         spent, wanted = _Spent(), set(trials)
         pending = [spec for spec in pending_trials(ground, study, reporter, wanted) if spec.id in wanted]
         try:
             if pending:
-                _run_trials(ground, study, feed, flops, pending, reporter, should_stop, spent)
+                _run_trials(site, pending, flops, spent)
         finally:
             if distributed.is_main():
                 spent.record(study)
@@ -166,13 +167,11 @@ def lay_feed(ground: Ground) -> Feed:
     return make_feed(ground.dataset.images, mesh)
 
 
-def _survey(
-    ground: Ground, study: StudyPaths, feed: Feed, flops: StageFlops, reporter: Reporter, should_stop: Callable[[], bool]
-) -> None:
+def _survey(site: Site, flops: StageFlops) -> None:
     """The pass over the images is of all processes; what the others make of it is for nobody."""
     with tempfile.TemporaryDirectory() as nobody:
-        where = study if distributed.is_main() else StudyPaths(Path(nobody))
-        survey(ground, where, feed, flops.forward, reporter, should_stop)
+        where = site.study if distributed.is_main() else StudyPaths(Path(nobody))
+        survey(site._replace(study=where), flops.forward)
     distributed.wait()
 
 
@@ -228,18 +227,9 @@ def _described(ground: Ground) -> dict[str, Any]:
     }
 
 
-def _run_trials(
-    ground: Ground,
-    study: StudyPaths,
-    feed: Feed,
-    flops: StageFlops,
-    pending: Sequence[TrialSpec],
-    reporter: Reporter,
-    should_stop: Callable[[], bool],
-    spent: "_Spent",
-) -> None:
+def _run_trials(site: Site, pending: Sequence[TrialSpec], flops: StageFlops, spent: "_Spent") -> None:
     """Every pending trial."""
-    site = make_site(ground, study, feed, reporter, should_stop)
+    ground = site.ground
     with spent.phase("starts"):
         starts = make_starts(site, ground.specs, pending)
     with spent.phase("prefix"):
@@ -247,13 +237,13 @@ def _run_trials(
         spent.kept += found
     if ground.config.sweep.search == "race":
         with spent.phase("trials"):
-            run_race(track, lay_race(ground.specs, ground.config, len(ground.dataset.classes), study), study.race)
+            run_race(track, lay_race(ground.specs, ground.config, len(ground.dataset.classes), site.study), site.study.race)
     else:
         with spent.phase("compile"):
             compile_at_once(track, pending)
             # What is to be cached is held by now.
             memory = predicted_memory(track, pending, ())
-        reporter.say(f"memory at the peak of the trials: about {memory}")
+        site.reporter.say(f"memory at the peak of the trials: about {memory}")
         spent.predicted_bytes = max(spent.predicted_bytes, sum(memory))
         plan_work(track, pending)
         with spent.phase("trials"):
@@ -267,12 +257,12 @@ def make_site(ground: Ground, study: StudyPaths, feed: Feed, reporter: Reporter,
 
     def halted() -> list[str]:
         # A race needs all of its trials.
-        return [] if racing else distributed.agree(list(steer.read(study).stopped) if distributed.is_main() else [])
+        return [] if racing else distributed.from_main(lambda: list(steer.read(study).stopped))
 
     recipe = ground.config.train
     beat = partial(reporter.advance, 0.0)
     bench = Bench(ground.dataset, recipe, should_stop, _compilations(), provenance, reporter.say, feed.mesh, halted, beat)
-    return Site(ground.config, ground.backbone, ground.weights, ground.dataset, feed, study, reporter, bench)
+    return Site(ground, study, feed, reporter, bench)
 
 
 class _Spent:

@@ -1,7 +1,7 @@
 """Before any training: one pass over the images, a linear classifier a tap, the profile, and how similar the data are."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,41 +12,35 @@ from fteng.config import Config
 from fteng.errors import Interrupted
 from fteng.feed import Feed
 from fteng.ground import Ground
-from fteng.paths import StudyPaths
 from fteng.probe import probe
 from fteng.probe.features import Features, extract
 from fteng.probe.gradient import gradient_to_weight
-from fteng.progress import Reporter
 from fteng.results import Predictions, write_predictions
 from fteng.similarity.against_source import SourceMoments, profile
 from fteng.similarity.assess import Surveyed, assess
 from fteng.similarity.learning import Rows
 from fteng.similarity.task import source_answers
+from fteng.sweep.track import Site
 from fteng.train.batches import length_of
 
 _FEWEST_BATCHES = 8
 
 
-def survey(
-    ground: Ground,
-    study: StudyPaths,
-    feed: Feed,
-    flops: Sequence[float],
-    reporter: Reporter,
-    should_stop: Callable[[], bool],
-) -> None:
-    """One pass, then a linear classifier a tap, and what can be said before a sweep; written last: result.json."""
+def survey(site: Site, flops: Sequence[float]) -> None:
+    """One pass, then a linear classifier a tap, and what can be said before a sweep; written last: result.json. flops: of each
+    stage's forward pass."""
+    ground, study, reporter = site.ground, site.study, site.reporter
     reporter.phase("features", len(ground.dataset.labels))
     # A test of difference needs several whole batches.
     size = min(ground.config.train.batch_size, max(1, len(ground.dataset.splits["train"]) // _FEWEST_BATCHES))
 
     def on_images(count: int) -> None:
         reporter.advance(count)
-        if should_stop():
+        if site.bench.should_stop():
             raise Interrupted("in the midst of the probes' pass, which begins anew")
 
     began = time.perf_counter()
-    features = extract(ground.backbone, ground.weights, ground.dataset, feed, size, on_images)
+    features = extract(ground.backbone, ground.weights, ground.dataset, site.feed, size, on_images)
     pass_seconds = time.perf_counter() - began
     reporter.phase("probes", len(features.taps))
     rows, heads = [], {}
@@ -63,7 +57,7 @@ def survey(
         reporter.advance(1, stage)
     paths.write_by(study.heads("pretrained"), lambda path: np.savez(path, **heads))
     last = {name: heads[f"{ground.backbone.stages[-1]}/{name}"] for name in ("kernel", "bias")}
-    ratios = _gradients(ground, feed, last, size)
+    ratios = _gradients(ground, site.feed, last, size)
     chosen = probe.choose_tap(rows)
     similar = _similarity(ground, features, rows, chosen, ratios)
     paths.write_json(study.similarity, similar)
@@ -98,9 +92,9 @@ def _similarity(
     pictures = dataset.images if ground.config.judge.pictures else None
     steps = length_of(ground.config.train, len(dataset.splits["train"])).steps
     task = ground.config.judge.task
-    study = Surveyed(ground.backbone.stages, features.taps, seen, classes, pictures, metric, probes, chosen, steps, task)
+    surveyed = Surveyed(ground.backbone.stages, features.taps, seen, classes, pictures, metric, probes, chosen, steps, task)
 
     def fit(values: np.ndarray, train: np.ndarray) -> Mapping[str, Predictions]:
         return probe.fit_probe(values, dataset, train).predictions
 
-    return assess(study, source, logits, ratios, fit)
+    return assess(surveyed, source, logits, ratios, fit)

@@ -9,7 +9,7 @@ from fteng.jobs import claims
 from fteng.jobs.files import JobFiles
 from fteng.paths import StudyPaths
 from launch import slurm
-from launch.status import laid_out, living, standing, table
+from launch.status import files_of, living, standing, table
 
 
 def status(workdir: Path) -> int:
@@ -33,7 +33,7 @@ def _cluster(workdir: Path) -> slurm.Slurm | None:
 
 def cancel(workdir: Path) -> int:
     """Everybody saves and stops; the launch command goes on from there."""
-    files = laid_out(workdir)
+    files = files_of(workdir)
     paths.write_text(files.cancelled, "")
     workers, cluster = living(files), _cluster(workdir)
     jobs = cluster.cancel() if cluster else []
@@ -43,6 +43,6 @@ def cancel(workdir: Path) -> int:
 
 def retry(workdir: Path) -> int:
     """What was given up is waiting again."""
-    again = claims.retry(laid_out(workdir), StudyPaths(workdir))
+    again = claims.retry(files_of(workdir), StudyPaths(workdir))
     print(f"{len(again)} to be tried again: {', '.join(again)}; run the launch command" if again else "nothing has failed")
     return 0

@@ -15,7 +15,7 @@ from fteng.paths import StudyPaths
 
 
 @contextmanager
-def laid_out(files: JobFiles, config: Config, command: str, busy: Callable[[], bool]) -> Iterator[None]:
+def laying_out(files: JobFiles, config: Config, command: str, busy: Callable[[], bool]) -> Iterator[None]:
     """The config for whoever works, and nobody else's until the block ends. busy: whether a scheduler has jobs of it.
 
     Raises UserError where it is not that of the work directory, or changes under running jobs.

@@ -55,7 +55,7 @@ class Standing(NamedTuple):
         return f"{trials - self.left} of {trials} trials ended; units: {counts}; {len(self.workers)} workers"
 
 
-def laid_out(workdir: Path) -> JobFiles:
+def files_of(workdir: Path) -> JobFiles:
     """Raises UserError where no study in parts is laid out."""
     files = JobFiles(StudyPaths(workdir).launch)
     if not files.config.exists():
@@ -73,7 +73,7 @@ def living(files: JobFiles) -> tuple[dict[str, Any], ...]:
 
 def standing(workdir: Path) -> Standing:
     """Raises UserError where no study in parts is laid out, or a file of it is damaged."""
-    study, files = StudyPaths(workdir), laid_out(workdir)
+    study, files = StudyPaths(workdir), files_of(workdir)
     beats = living(files)
     if not is_surveyed(files, submitted(files)[0]) or not study.study.exists():
         return Standing(False, (), beats)

@@ -34,8 +34,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from fteng import main as study_main
-from fteng import paths
+from fteng import command_line, paths
 from fteng.config import Config, every_key, to_dict
 from fteng.errors import Interrupted, UserError, says_user_errors
 from fteng.jobs import claims
@@ -46,7 +45,7 @@ from fteng.process import DISK_ERRORS, STOPPED
 from fteng.summary import shown
 from fteng.trials import TrialWork
 from launch import control, local, slurm
-from launch.layout import laid_out, unwritable
+from launch.layout import laying_out, unwritable
 from launch.status import standing
 from launch.watch import Watch
 
@@ -82,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
             if rest:
                 raise UserError(f"unexpected argument {rest[0]!r}; {asked} takes --workdir alone")
             return _COMMANDS[asked](workdir)
-        config = study_main.parse(["launch.sweep", *rest])
+        config = command_line.parse(["launch.sweep", *rest])
         if given.detach and given.executor != "slurm":
             raise UserError(f"--detach: got --executor={given.executor}, allowed: slurm")
         if given.dry_run:
@@ -121,7 +120,7 @@ def _run(config: Config, workdir: Path, executor: str, command: str, *, detach: 
     gpus = local.devices() if executor == "local" else []
     config = _with_workers(config, executor, gpus)
     cluster = slurm.Slurm(workdir, config.launch) if executor == "slurm" else None
-    with laid_out(files, config, command, lambda: cluster is not None and bool(cluster.alive())):
+    with laying_out(files, config, command, lambda: cluster is not None and bool(cluster.alive())):
         if cluster is not None:
             return _on_cluster(cluster, workdir, config.launch.workers, detach=detach)
         if executor == "debug":

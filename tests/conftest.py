@@ -30,6 +30,7 @@ elif CORES:
 
 # Before the first of them is imported. `tests/test_shapes.py` fails if the hook falls off one.
 SHAPED = (
+    "fteng.analysis.drawn",
     "fteng.backbones.backbone",
     "fteng.backbones.convolution",
     "fteng.backbones.depthwise",

@@ -14,13 +14,13 @@ import numpy as np
 from fteng.backbones.catalogue import load
 from fteng.backbones.flops import stage_flops
 from fteng.config import BackboneConfig, Config
-from fteng.entry import entry_of
 from fteng.freeze import partition
-from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import prefix_plan
 from fteng.mesh import make_mesh
 from fteng.train.audit import check_flops
-from fteng.train.step import batch_norm_modes, compile_step, initial_state, lower_step, whole
+from fteng.train.shape import shape_of
+from fteng.train.start import Start, untrained
+from fteng.train.step import compile_step, initial_state, lower_step, whole
 from fteng.trials import Variant
 
 WIDE = bool(jax.config.read("jax_enable_x64"))
@@ -58,29 +58,28 @@ def main() -> None:
         ("mixup", 2, "keep", 0.4),
     ):
         plan, variant, how = prefix_plan(names, depth), Variant(batch_norm=batch_norm), dataclasses.replace(recipe, mixup=mixup)
-        entry, modes = entry_of(plan, variant, how), batch_norm_modes(plan, variant)
-        x = np.asarray(backbone.apply(params, stats, jnp.asarray(images), stop=entry.stage)[0])
+        shape = shape_of(plan, variant, how)
+        x = np.asarray(backbone.apply(params, stats, jnp.asarray(images), stop=shape.entry.stage)[0])
         alone = None
         spread = {"frozen prefix": ((1, False), (2, False), (4, False), (8, False), (8, True)), "mixup": ((1, False), (8, False))}
         for devices, sharded in spread.get(name, ((1, False), (4, False), (8, False))):
             mesh = make_mesh(devices, IMAGES, shard_frozen=sharded)
-            parameters = Parameters(mesh.frozen(params), mesh.whole(head))
-            mask = partition.trainable_mask(plan, parameters)
-            state, frozen = initial_state(parameters, mesh.frozen(stats), mask, modes, how, mesh)
+            start = Start(mesh.frozen(params), mesh.frozen(stats), {plan.tap: mesh.whole(head)}, {}, numbers)
+            network = untrained(start, shape, mesh)
+            state, frozen = initial_state(network, how, mesh)
             # In float64 its dtype would change in the first step.
             state = state._replace(loss_sum=mesh.whole(jnp.zeros((), images.dtype)))
             batch = mesh.batch(x), mesh.batch(labels)
             small = mesh.whole((jnp.full(len(names) + 1, 1e-3, images.dtype), jax.random.key(0)))
-            lowered = lower_step(
-                backbone, plan, mask, modes, entry, how, np.full(CLASSES, 1 / CLASSES), flops, (state, frozen, *batch, *small), mesh
-            )
+            arguments = (state, frozen, *batch, *small)
+            lowered = lower_step(backbone, shape, network.mask, how, np.full(CLASSES, 1 / CLASSES), flops, arguments, mesh)
             program = compile_step(lowered)
             given = jax.tree.leaves(state.trainable)[0]
             for _ in range(3):
                 state = program.run(state, frozen, *batch, *small)
             ended = jax.tree.map(np.asarray, whole(state, frozen))
             alone = ended if alone is None else alone
-            begun = parameters, stats
+            begun = network.parameters, stats
             moved = max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (alone, begun)), strict=True))
             apart = max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (alone, ended)), strict=True))
             told = {

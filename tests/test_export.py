@@ -43,7 +43,7 @@ def test_the_model_answers_as_the_trial_did(tuned, which):
     model = read_model(workdir, trial if which == "trial" else "probe:block9")
     where = StudyPaths(workdir).trial(trial).predictions if which == "trial" else workdir / "probes" / "block9.parquet"
     wanted = read_predictions(where)["test"]
-    dataset = prepare(model.config.data, model.backbone.preprocess.interpolation, lambda *_: None)
+    dataset = prepare(model.config.data, model.backbone.preprocess.resampling, lambda *_: None)
     images = np.asarray(dataset.images[dataset.splits["test"]])
     assert dataset.ids[dataset.splits["test"]].tolist() == wanted.ids.tolist()
     logits = make_see(model, VIEWS["none"])(images).logits
@@ -121,7 +121,7 @@ def test_the_folder_runs_without_fteng_and_answers_as_the_study(tuned, taken_hom
     home, said = taken_home
     assert "checked on 32 test images" in said[0]
     model = read_model(workdir, "probe:block3")
-    dataset = prepare(model.config.data, model.backbone.preprocess.interpolation, lambda *_: None)
+    dataset = prepare(model.config.data, model.backbone.preprocess.resampling, lambda *_: None)
     row = dataset.splits["test"][0]
     Image.fromarray(dataset.images[row]).save(tmp_path / "image.png")
     # Elsewhere, and where importing fteng is an error.

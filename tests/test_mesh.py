@@ -18,7 +18,7 @@ from fteng.freeze.plan import prefix_plan
 from fteng.mesh import ALONE, make_mesh
 from fteng.paths import read_json
 from fteng.results import read_predictions
-from fteng.sweep.track import lanes_of
+from fteng.sweep.lanes import lanes_of
 from fteng.trials import TrialSpec, Variant, study_context
 from tests.study_runs import QUICK, ROOT, command, run
 

@@ -50,7 +50,7 @@ def study(finished, tmp_path_factory):
     root = tmp_path_factory.mktemp("predict")
     workdir = shutil.copytree(finished[0], root / "work")
     model = read_model(workdir, PROBE.trial)
-    dataset = prepare(model.config.data, model.backbone.preprocess.interpolation, lambda *_: None)
+    dataset = prepare(model.config.data, model.backbone.preprocess.resampling, lambda *_: None)
     stored = stored_answers(workdir, model)["test"]
     images = root / "images" / "below"
     images.mkdir(parents=True)

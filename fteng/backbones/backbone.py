@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key, UInt8
 
+from fteng.data.pixels import Resampling
+
 Tree = Any
 
 
@@ -45,6 +47,11 @@ class Preprocess(NamedTuple):
     interpolation: str
     image_size: int
     crop: float = 1.0
+
+    @property
+    def resampling(self) -> Resampling:
+        """What of this is done to an image before it is bytes of its final size."""
+        return Resampling(self.interpolation, self.crop)
 
     def apply(self, images: UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
         """RGB bytes -> floats in the network's channel order."""

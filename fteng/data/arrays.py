@@ -8,6 +8,7 @@ from jaxtyping import Shaped
 
 from fteng import config_check
 from fteng.config import Config, DataConfig
+from fteng.data.pixels import Resampling
 from fteng.data.prepare import Dataset, prepare
 from fteng.data.records import Record, RecordSet
 from fteng.data.splits import split_name
@@ -65,4 +66,6 @@ def make_dataset(
     settings = DataConfig(
         name=name, image_size=images.shape[1], val_fraction=val_fraction, test_fraction=test_fraction, split_seed=seed
     )
-    return prepare(config_check.validate(Config(data=settings)).data, "bilinear", lambda _, __: None, RecordSet(name, records))
+    return prepare(
+        config_check.validate(Config(data=settings)).data, Resampling("bilinear"), lambda _, __: None, RecordSet(name, records)
+    )

@@ -45,9 +45,17 @@ class Settings(NamedTuple):
     crop: float
 
 
-def settings_of(config: DataConfig, interpolation: str, crop: float) -> Settings:
-    """How a study shows its images; interpolation, crop: what the weights want. Only with `resize=weights` they are cropped."""
-    return Settings(config.image_size, config.resize, interpolation, crop if config.resize == "weights" else 1.0)
+class Resampling(NamedTuple):
+    """How weights want an image made small. interpolation: bicubic or bilinear; crop: the share of the sides of its centre square
+    that their own evaluation looks at."""
+
+    interpolation: str
+    crop: float = 1.0
+
+
+def settings_of(config: DataConfig, wanted: Resampling) -> Settings:
+    """How a study shows its images to weights. Only with `resize=weights` they are cropped."""
+    return Settings(config.image_size, config.resize, wanted.interpolation, wanted.crop if config.resize == "weights" else 1.0)
 
 
 class Pixels(NamedTuple):

@@ -17,7 +17,7 @@ from fteng.data.folder import read_folder
 from fteng.data.groups import join_groups
 from fteng.data.idx import read_idx
 from fteng.data.isic.archive import read_isic
-from fteng.data.pixels import Pixels, prepare_pixels, settings_of
+from fteng.data.pixels import Pixels, Resampling, prepare_pixels, settings_of
 from fteng.data.records import LeftOut, Note, Record, RecordSet
 from fteng.data.splits import SPLITS, limit, split
 from fteng.data.stored import read_stored
@@ -66,19 +66,17 @@ def read_records(config: DataConfig) -> RecordSet:
 
 def prepare(
     config: DataConfig,
-    interpolation: str,
+    resampling: Resampling,
     progress: Callable[[int, int], None],
     record_set: RecordSet | None = None,
-    *,
-    crop: float = 1.0,
 ) -> Dataset:
     """Read, unless `record_set` was read before, decode (or find decoded), split.
 
-    progress(done, total) while it decodes; crop: what resize=weights looks at. Raises UserError.
+    resampling: what the weights want; progress(done, total) while it decodes. Raises UserError.
     """
     record_set = record_set or read_records(config)
     records = limit(_merge_classes(record_set.records, config.merge), config.limit, seed=config.split_seed)
-    settings = settings_of(config, interpolation, crop)
+    settings = settings_of(config, resampling)
     near = config.duplicates == "near"
     pixels = prepare_pixels(cache_root(config) / "prepared", records, settings, near=near, progress=progress)
     records = [record for record in records if record.id not in pixels.unreadable]

@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int, UInt8
 from fteng.explain.look import Look, all_stages
 from fteng.model import Model
 from fteng.similarity.distances import debiased_cka
-from fteng.similarity.undefined import UndefinedError
+from fteng.undefined import UndefinedError
 
 Tree = Any
 

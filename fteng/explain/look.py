@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float32, Int, UInt8
 
+from fteng.feed import padded
 from fteng.model import Model
 
 _BATCH = 32
@@ -44,11 +45,9 @@ def make_look(model: Model) -> Look:
         # Restored arrays are bound to their device and would ask for a program of their own.
         params, stats = jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)), (params, stats))
         found = []
-        for start in range(0, len(rows), _BATCH):
-            part = rows[start : start + _BATCH]
-            padded = np.pad(part, (0, _BATCH - len(part)), mode="edge")
-            pooled, seen = run(params, stats, np.asarray(images[padded]))
-            found.append(([y[: len(part)] for y in pooled], seen[: len(part)]))
+        for part, count in padded(rows, _BATCH):
+            pooled, seen = run(params, stats, np.asarray(images[part]))
+            found.append(([y[:count] for y in pooled], seen[:count]))
         return found
 
     def features(*arguments: Any) -> list[Float32[np.ndarray, "n _"]]:

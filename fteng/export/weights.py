@@ -60,5 +60,5 @@ def write_weights(model: Model, out: Path, naming_name: str = "") -> list[str]:
 def as_studied(model: Model) -> Preprocess:
     """How the study showed its images to the network."""
     wanted = model.backbone.preprocess
-    shown = settings_of(model.config.data, wanted.interpolation, wanted.crop)
+    shown = settings_of(model.config.data, wanted.resampling)
     return wanted._replace(image_size=shown.size, crop=shown.crop)

@@ -200,10 +200,9 @@ def unfinished(files: JobFiles, study: StudyPaths, plan: UnitPlan, unit: Unit) -
 
 def is_finished(study: StudyPaths, trial: str) -> bool:
     """It has a result, and nobody had stopped it."""
-    result = study.trial(trial).result
     try:
-        return result.exists() and paths.read_json(result)["status"] != "stopped"
-    except (UserError, KeyError, TypeError):
+        return study.trial(trial).status() not in (None, "stopped")
+    except UserError:
         # Damaged: whoever runs the trial sets it aside and says so.
         return False
 
@@ -290,8 +289,8 @@ def _give_up(study: StudyPaths, trial: str, tries: int, why: str) -> None:
 
 
 def _is_given_up(study: StudyPaths, trial: str) -> bool:
-    result = study.trial(trial).result
+    where = study.trial(trial)
     try:
-        return result.exists() and bool(paths.read_record(result).get("given_up"))
+        return where.result.exists() and bool(where.read_result().get("given_up"))
     except UserError:
         return False

@@ -52,7 +52,7 @@ def predict(workdir: Path, places: Sequence[Path], out: Path, options: Options, 
     about = _about(model, views, listing, reference)
     if is_finished(out, about):
         return f"{out} has all {len(listing.images)} answers already; delete it to make it anew"
-    settings = settings_of(data, model.backbone.preprocess.interpolation, model.backbone.preprocess.crop)
+    settings = settings_of(data, model.backbone.preprocess.resampling)
     with open_output(out, OutputColumns(model.classes, listing.grouped), listing.images, about, size) as output:
         reporter.phase("predict", len(listing.images))
         reporter.advance(output.done.rows)

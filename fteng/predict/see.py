@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, UInt8
 
+from fteng.feed import padded
 from fteng.model import Model
 from fteng.predict.views import View
 
@@ -51,10 +52,8 @@ def see_rows(
 ) -> tuple[Float32[np.ndarray, "m features"], Float32[np.ndarray, "m classes"]]:
     """(features, logits) of these rows, in batches of one shape. on_images(k): k more are through."""
     parts: list[Outputs] = []
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
-        padded = np.pad(part, (0, size - len(part)), mode="edge")
-        seen = see(np.asarray(images[padded]))
-        parts.append(Outputs(*(np.asarray(values)[: len(part)] for values in seen)))  # pyright: ignore[reportArgumentType]
-        on_images(len(part))
+    for part, count in padded(rows, size):
+        seen = see(np.asarray(images[part]))
+        parts.append(Outputs(*(np.asarray(values)[:count] for values in seen)))  # pyright: ignore[reportArgumentType]
+        on_images(count)
     return np.concatenate([part.features for part in parts]), np.concatenate([part.logits for part in parts])

@@ -1,16 +1,13 @@
 """Which activations are worth keeping, and where: seconds saved against bytes."""
 
-import os
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fteng.distributed import agree
 from fteng.entry import Entry
-from fteng.feed import free_on_device
-from fteng.process import WORKERS_HERE
+from fteng.machine import available_memory, free_on_device
 
 # Of the memory that is free now. The rest is for weights, states of trials and what a step needs.
 _SHARE_OF_MEMORY = 0.4
@@ -102,47 +99,6 @@ def less(room: Room, choices: Sequence[Choice]) -> Room:
     """What these choices leave."""
     taken = {name: sum(choice.bytes for choice in choices if choice.place == name) for name in room._fields}
     return Room(**{name: limit - taken[name] for name, limit in room._asdict().items()})
-
-
-def available_memory() -> int:
-    """Bytes a program may still take, to the first of several processes; on Linux what files occupy counts, and no more than the
-    limits of its control groups (containers, SLURM) leave. Shared alike by workers that the launcher runs on this machine."""
-    return agree(min(_free_memory(), left_in_groups(Path("/"))) // int(os.environ.get(WORKERS_HERE, "1")))
-
-
-def left_in_groups(root: Path) -> int:
-    """Bytes below the tightest memory limit of this process's control groups and those around them. root: of the file system."""
-    left = [sys.maxsize]
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return sys.maxsize
-    for line in lines:
-        _, kinds, name = line.split(":", 2)
-        if kinds and "memory" not in kinds.split(","):
-            continue
-        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if kinds else ("memory.max", "memory.current")
-        top = root / "sys/fs/cgroup" / ("memory" if kinds else "")
-        group = top / name.lstrip("/")
-        for folder in (group, *(above for above in group.parents if above.is_relative_to(top))):
-            try:
-                limit, used = ((folder / part).read_text(encoding="ascii").strip() for part in names)
-                # What files occupy is given back when it is asked for.
-                stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
-            except (OSError, ValueError):
-                continue
-            if limit != "max":
-                left.append(max(0, int(limit) - int(used) + int(stat.get("inactive_file", 0))))
-    return min(left)
-
-
-def _free_memory() -> int:
-    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return pages
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), pages)
 
 
 def _from(entry: Entry, chosen: Mapping[Entry, str]) -> int:

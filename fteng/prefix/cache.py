@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Int, Shaped
 
 from fteng import paths
+from fteng.config import TrainConfig
 from fteng.data.prepare import Dataset
 from fteng.distributed import agree, is_alone, is_main, wait
 from fteng.entry import Entry
@@ -21,7 +22,7 @@ from fteng.prefix import kept_files
 from fteng.prefix.budget import Choice
 from fteng.prefix.walk import Walk, as_float32, rounding
 from fteng.train.batches import Inputs, Picked, TrainingRows
-from fteng.train.trial import Start
+from fteng.train.start import Start
 
 
 class Layout(NamedTuple):
@@ -34,8 +35,9 @@ class Layout(NamedTuple):
     slots: int
 
 
-def make_layout(dataset: Dataset, augmented: bool, views: int) -> Layout:
-    """Not augmented: every image once. Augmented: validation and test images once, `views` views of each training image."""
+def make_layout(dataset: Dataset, recipe: TrainConfig) -> Layout:
+    """Not augmented: every image once. Augmented: validation and test images once, `train.views` views of each training image."""
+    augmented, views = bool(recipe.augment), recipe.views
     plain, train = (np.full(len(dataset.labels), -1) for _ in range(2))
     rows = np.concatenate([dataset.splits[split] for split in (("val", "test") if augmented else ("train", "val", "test"))])
     plain[rows] = np.arange(len(rows))

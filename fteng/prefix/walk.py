@@ -15,7 +15,7 @@ from fteng.config import TrainConfig
 from fteng.data.augment import augment_each, view_keys
 from fteng.entry import Entry
 from fteng.mesh import ALONE, Mesh
-from fteng.train.trial import Start
+from fteng.train.start import Start
 
 # Runs of a segment after the one that compiles it; the fastest counts.
 _TIMED = 2

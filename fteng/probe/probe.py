@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from fteng.analysis.drawn import group_folds
 from fteng.analysis.metrics import evaluate
 from fteng.data.prepare import Dataset
 from fteng.probe.logistic import fit
 from fteng.results import Predictions
-from fteng.similarity.rows import group_folds
 
 # Half decades, over features with unit variance: from practically none to a constant answer.
 STRENGTHS = np.logspace(-6, 1, 15)

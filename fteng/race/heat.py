@@ -1,18 +1,17 @@
 """The rates of one way of training, side by side from rung to rung; and what stands on disk of its trials."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from fteng import paths
-from fteng.distributed import agree, is_main, wait
-from fteng.programs import Shape
+from fteng.distributed import from_main, is_main, wait
 from fteng.race import decide
 from fteng.results import Predictions, read_predictions, write_predictions
 from fteng.sweep.run import close_trial, fresh_shapes, meter, open_trial
 from fteng.sweep.track import Track, inputs_of
 from fteng.train.population import advance, answers_of
+from fteng.train.shape import Shape
 from fteng.train.trial import Running
 from fteng.trials import TrialSpec
 
@@ -26,20 +25,15 @@ class Heat:
         self._open: dict[float, Running] = {}
         self._fresh: set[Shape] = set()
         self._per_epoch = track.site.bench.length.per_epoch
-        marks = decide.rungs(track.site.config.train.epochs)[:-1]
-        self.ended = as_main_finds(
-            lambda: [
-                rate
-                for rate, spec in arms.items()
-                if status_of(track, spec) == "done" and not all(self._rung(rate, epoch).exists() for epoch in marks)
-            ]
-        )
+        marks = decide.rungs(track.site.ground.config.train.epochs)[:-1]
+        done = self._among(list(arms), "done")
+        self.ended = from_main(lambda: [rate for rate in done if not all(self._rung(rate, epoch).exists() for epoch in marks)])
         self._alive = [rate for rate in arms if rate not in self.ended]
 
     def answers_at(self, epoch: int) -> dict[float, Predictions]:
         """To val after `epoch`, of every rate that still runs; from disk where they stand there. What diverged before is out."""
         unfinished = self._among(self._alive, None, "stopped")
-        missing = as_main_finds(lambda: [rate for rate in unfinished if not self._rung(rate, epoch).exists()])
+        missing = from_main(lambda: [rate for rate in unfinished if not self._rung(rate, epoch).exists()])
         if missing:
             members = self._train(missing, epoch * self._per_epoch)
             sound = [rate for rate, member in members.items() if member.lost_at is None]
@@ -48,7 +42,7 @@ class Heat:
             for rate, answers in zip(sound, found, strict=True) if is_main() else ():
                 paths.write_by(self._rung(rate, epoch), lambda path, answers=answers: write_predictions(path, {"val": answers}))
             self._close_lost(members)
-        self._alive = as_main_finds(lambda: [rate for rate in self._alive if self._rung(rate, epoch).exists()])
+        self._alive = from_main(lambda: [rate for rate in self._alive if self._rung(rate, epoch).exists()])
         return {rate: read_predictions(self._rung(rate, epoch))["val"] for rate in self._alive}
 
     def admit(self, rate: float) -> None:
@@ -116,20 +110,9 @@ class Heat:
         return self._track.site.study.trial(self._arms[rate].id).rung(epoch)
 
 
-def status_of(track: Track, spec: TrialSpec) -> str | None:
-    """Of its result; None: there is none."""
-    file = track.site.study.trial(spec.id).result
-    return paths.read_json(file)["status"] if file.exists() else None
-
-
 def statuses(track: Track, specs: Sequence[TrialSpec]) -> list[str | None]:
     """Of each, as the first process finds it."""
-    return as_main_finds(lambda: [status_of(track, spec) for spec in specs])
-
-
-def as_main_finds(look: Callable[[], list[Any]]) -> list[Any]:
-    """What the first process sees on disk, on all: another one may look before or after it has changed a file."""
-    return agree(look() if is_main() else None)
+    return from_main(lambda: [track.site.study.trial(spec.id).status() for spec in specs])
 
 
 def final_answers(track: Track, spec: TrialSpec) -> dict[str, Predictions]:

@@ -59,7 +59,7 @@ def _run_way(
     heat = Heat(track, arms)
     history: list[Predictions | None] = []
     benched: list[float] = []
-    marks = decide.rungs(track.site.config.train.epochs)
+    marks = decide.rungs(track.site.ground.config.train.epochs)
     for rung, epoch in enumerate(marks[:-1]):
         answers = heat.answers_at(epoch)
         while not answers and benched and not heat.ended:
@@ -143,7 +143,7 @@ def _candidates(
         rate = best_rate(answers, field.judge.metric)
         if rate is not None:
             plan = way[0]
-            costs = [paths.read_json(track.site.study.trial(spec.id).result)["cost"] for spec in ended[rate]]
+            costs = [track.site.study.trial(spec.id).read_result("cost")["cost"] for spec in ended[rate]]
             cost = float(np.mean([one["flops_per_example"] for one in costs]))
             stages = len(plan.trainable_stages)
             rows.append((Candidate(way_name(way), plan.tap, plan.freeze_depth, stages, cost, answers[rate], []), (way, rate)))
@@ -155,7 +155,7 @@ def _write(track: Track, field: Field, record: Path, decisions: Sequence[dict[st
     if not is_main():
         return
     specs = [spec for trials in field.ways.values() for spec in trials.values()]
-    epochs = track.site.config.train.epochs
+    epochs = track.site.ground.config.train.epochs
     value = {
         "over": over,
         "trials": [spec.id for spec in specs],
@@ -169,5 +169,5 @@ def _write(track: Track, field: Field, record: Path, decisions: Sequence[dict[st
 
 
 def _epochs_run(track: Track, spec: TrialSpec) -> float:
-    file = track.site.study.trial(spec.id).result
-    return paths.read_json(file)["steps"] / track.site.bench.length.per_epoch if file.exists() else 0.0
+    where = track.site.study.trial(spec.id)
+    return where.read_result("steps")["steps"] / track.site.bench.length.per_epoch if where.result.exists() else 0.0

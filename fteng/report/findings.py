@@ -16,8 +16,7 @@ _WHAT_COSTS_ARE = (
 
 def answer(summary: Summary) -> dict[str, Any]:
     """The head of the page: the sentence, the reason, how sure, and what stands against it."""
-    judge, stages = summary["judge"], summary["stages"]
-    row = view.recommended(summary)
+    judge, row = summary["judge"], view.recommended(summary)
     ended, planned = view.ended(summary), len(summary["trials"])
     done = [trial for trial in ended if trial["status"] == "done"]
     far = f"{len(ended)} of {words.number(planned, 'trial')}"
@@ -35,7 +34,7 @@ def answer(summary: Summary) -> dict[str, Any]:
         warnings.append(f"The study is not finished: {far} ended. The answer can change.")
     choice = summary["recommendation"]
     metric, n = choice["metric"], sum(summary["dataset"]["counts"].get("test", {}).values())
-    what = words.plan(row["freeze_depth"], row["tap"], stages, row.get("trainable_stages", []), view.way(row).removeprefix(", "))
+    what = _what(summary, row)
     unit = "images" if summary["dataset"]["groups"].get("test", n) == n else "groups"
     seeds = "" if view.is_probe(row) else f" ({words.number(row['seeds'], 'seed')})"
     estimate = row["test"].get(metric) or {"value": None, "low": None}
@@ -94,10 +93,17 @@ def _cheaper(summary: Summary, row: Mapping[str, Any]) -> str:
     if not open_:
         return ""
     closest = max(open_, key=lambda other: other["difference"])
+    what = _what(summary, closest)
     return (
-        f" The closest that trains less: {view.name(closest, summary)}, {words.score(closest['score'])} {words.metric_name(metric)}"
-        " on validation; these images cannot tell it from the best."
+        f" Of what trains less this comes closest, and these images cannot tell it from the best: {what[0].lower()}{what[1:]}"
+        f" ({words.score(closest['score'])} {words.metric_name(metric)} on validation)."
     )
+
+
+def _what(summary: Summary, row: Mapping[str, Any]) -> str:
+    """A way of training as an imperative."""
+    way = view.way(row).removeprefix(", ")
+    return words.plan(row["freeze_depth"], row["tap"], summary["stages"], row.get("trainable_stages", []), way)
 
 
 def of_sections(summary: Summary) -> dict[str, str]:

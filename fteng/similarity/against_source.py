@@ -8,8 +8,8 @@ import numpy as np
 
 from fteng.similarity import distances
 from fteng.similarity.layers import Known, known_stage
-from fteng.similarity.undefined import UndefinedError, stated
 from fteng.similarity.zero import DISTANCES, noticeable, zeros
+from fteng.undefined import UndefinedError, stated
 
 LEVEL = 0.05
 _ABOUT = {

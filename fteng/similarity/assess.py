@@ -15,7 +15,7 @@ from fteng.similarity.learning import Fit, Rows, last_doubling, learning_curve
 from fteng.similarity.predict import EVIDENCE, FORM, predict
 from fteng.similarity.stages import FOLDS, MOST, MOST_PAIRS, SCORES, Chosen, Measured, choose, judged_by, measure
 from fteng.similarity.task import ask_source_head
-from fteng.similarity.undefined import UndefinedError
+from fteng.undefined import UndefinedError
 
 # Grows when a reader of an older record could misread it.
 FORMAT = 2
@@ -42,7 +42,7 @@ class Surveyed(NamedTuple):
 # Small products on all cores wait for each other; stages side by side, each on one core, do not.
 @threadpool_limits.wrap(limits=1)
 def assess(
-    study: Surveyed,
+    surveyed: Surveyed,
     source: SourceMoments,
     source_logits: Float[np.ndarray, "n z"] | None,
     gradient_to_weight: Sequence[float] | None,
@@ -56,27 +56,27 @@ def assess(
     test scores, which no advice uses.
     """
     began = time.perf_counter()
-    labels, groups, splits = study.rows.labels, study.rows.groups, study.rows.splits
+    labels, groups, splits = surveyed.rows.labels, surveyed.rows.groups, surveyed.rows.splits
     many, few = (choose(labels, groups, splits["train"], most) for most in (MOST, MOST_PAIRS))
-    measured = measure(study.taps, many, few, study.metric)
-    compared = compare_with_source(study.stages, source)
-    task = ask_source_head(source_logits, many, few, study.classes, study.metric, study.rows.ids, study.images)
-    counts = np.bincount(labels[splits["train"]], minlength=len(study.classes))
+    measured = measure(surveyed.taps, many, few, surveyed.metric)
+    compared = compare_with_source(surveyed.stages, source)
+    task = ask_source_head(source_logits, many, few, surveyed.classes, surveyed.metric, surveyed.rows.ids, surveyed.images)
+    counts = np.bincount(labels[splits["train"]], minlength=len(surveyed.classes))
     rarest = int(counts.min())
-    told = folklore.folklore(tuple(study.stages), rarest, median_shift(compared), task["useful"]["value"], study.declared)
+    told = folklore.folklore(tuple(surveyed.stages), rarest, median_shift(compared), task["useful"]["value"], surveyed.declared)
     return {
         "format": FORMAT,
-        "metric": study.metric,
-        "stages": list(study.stages),
+        "metric": surveyed.metric,
+        "stages": list(surveyed.stages),
         "images": {"train": len(splits["train"]), "linear": len(many.rows), "pairs": len(few.rows), "folds": FOLDS},
         "profile": compared,
-        "splits": compare_splits(study.stages, study.taps, labels, groups, splits["train"], splits["test"]),
-        "alignment": _by_stage(study.stages, measured.alignment),
-        "classes": {"count": len(study.classes), "rarest": rarest, "rows": _by_stage(study.stages, measured.classes)},
-        "learning": _learning(study, fit),
-        "task": task | {"declared": study.declared},
-        "scores": _scores(study.stages, measured, gradient_to_weight),
-        "advice": {"folklore": folklore.record(told), "ours": _ours(study, measured, few), "probe": _chosen_probe(study)},
+        "splits": compare_splits(surveyed.stages, surveyed.taps, labels, groups, splits["train"], splits["test"]),
+        "alignment": _by_stage(surveyed.stages, measured.alignment),
+        "classes": {"count": len(surveyed.classes), "rarest": rarest, "rows": _by_stage(surveyed.stages, measured.classes)},
+        "learning": _learning(surveyed, fit),
+        "task": task | {"declared": surveyed.declared},
+        "scores": _scores(surveyed.stages, measured, gradient_to_weight),
+        "advice": {"folklore": folklore.record(told), "ours": _ours(surveyed, measured, few), "probe": _chosen_probe(surveyed)},
         "seconds": time.perf_counter() - began,
     }
 
@@ -108,23 +108,23 @@ def _ratio(value: float) -> dict[str, Any]:
     return {"value": float(value), "reason": ""}
 
 
-def _learning(study: Surveyed, fit: Fit) -> dict[str, Any]:
+def _learning(surveyed: Surveyed, fit: Fit) -> dict[str, Any]:
     """Of the tap whose probe was chosen, and of the last."""
     curves = []
-    for tap in dict.fromkeys([study.chosen, study.stages[-1]]):
-        index = list(study.stages).index(tap)
-        probe = next((row for row in study.probes if row["tap"] == tap), None)
+    for tap in dict.fromkeys([surveyed.chosen, surveyed.stages[-1]]):
+        index = list(surveyed.stages).index(tap)
+        probe = next((row for row in surveyed.probes if row["tap"] == tap), None)
         if probe is None:
             continue
-        points = learning_curve(study.taps[index], study.rows, len(study.classes), study.metric, fit)
-        full = {name: probe[name].get(study.metric) for name in ("val", "test")}
-        whole = {"share": 1.0, "images": len(study.rows.splits["train"]), **full, "reason": ""}
+        points = learning_curve(surveyed.taps[index], surveyed.rows, len(surveyed.classes), surveyed.metric, fit)
+        full = {name: probe[name].get(surveyed.metric) for name in ("val", "test")}
+        whole = {"share": 1.0, "images": len(surveyed.rows.splits["train"]), **full, "reason": ""}
         curves.append({"tap": tap, "points": [*points, whole], "last_doubling": last_doubling(points, full["val"])})
     return {"curves": curves}
 
 
-def _chosen_probe(study: Surveyed) -> dict[str, Any]:
-    return {"tap": study.chosen, "freeze_depth": list(study.stages).index(study.chosen) + 1, "tuned": False}
+def _chosen_probe(surveyed: Surveyed) -> dict[str, Any]:
+    return {"tap": surveyed.chosen, "freeze_depth": list(surveyed.stages).index(surveyed.chosen) + 1, "tuned": False}
 
 
 def _scarce(classes: Sequence[str], labels: Int[np.ndarray, "n"]) -> str:
@@ -134,13 +134,13 @@ def _scarce(classes: Sequence[str], labels: Int[np.ndarray, "n"]) -> str:
     return f" ({', '.join(alone)}: add images, or merge it into another by data.merge)" if alone else ""
 
 
-def _ours(study: Surveyed, measured: Measured, few: Chosen) -> dict[str, Any]:
+def _ours(surveyed: Surveyed, measured: Measured, few: Chosen) -> dict[str, Any]:
     about = {"form": FORM, "evidence": EVIDENCE}
     if not few.folds:
         return about | {"ranking": [], "plan": None, "reason": "cross-validation needs two groups of images"}
-    metric, chosen = judged_by(study.metric), study.chosen
+    metric, chosen = judged_by(surveyed.metric), surveyed.chosen
     try:
-        found = predict(study.stages, measured.grams, few.labels, few.groups, few.folds, metric, study.steps, chosen)
+        found = predict(surveyed.stages, measured.grams, few.labels, few.groups, few.folds, metric, surveyed.steps, chosen)
     except UndefinedError as error:
-        return about | {"ranking": [], "plan": None, "reason": f"{error}{_scarce(study.classes, few.labels)}"}
+        return about | {"ranking": [], "plan": None, "reason": f"{error}{_scarce(surveyed.classes, few.labels)}"}
     return about | {"ranking": found.ranking, "plan": found.chosen._asdict(), "reason": found.reason}

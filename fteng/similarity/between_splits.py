@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
+from fteng.analysis.drawn import subsample
 from fteng.similarity.distances import common_directions, frechet
-from fteng.similarity.rows import check_features, subsample
-from fteng.similarity.undefined import UndefinedError
+from fteng.similarity.rows import check_features
 from fteng.similarity.zero import band, exchanges, two_samples
+from fteng.undefined import UndefinedError
 
 Taps = Sequence[Shaped[np.ndarray, "n _"]]
 EACH_SIDE = 256

@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 
 from fteng.similarity.distances import squared_distances
 from fteng.similarity.rows import check_classes, check_features
-from fteng.similarity.undefined import UndefinedError
+from fteng.undefined import UndefinedError
 
 Features = Shaped[np.ndarray, "n c"]
 Labels = Int[np.ndarray, "n"]

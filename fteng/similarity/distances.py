@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from fteng.similarity.rows import alive
-from fteng.similarity.undefined import UndefinedError
+from fteng.undefined import UndefinedError
 
 Vector = Float[np.ndarray, "c"]
 Samples = Shaped[np.ndarray, "_ c"]

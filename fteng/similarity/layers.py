@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from fteng.similarity.undefined import UndefinedError
+from fteng.undefined import UndefinedError
 
 # A channel that hardly varies, seen from its layer, would be divided by rounding noise.
 _DEAD = 1e-8

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from fteng.analysis.drawn import group_folds
 from fteng.analysis.metrics import evaluate
 from fteng.results import Predictions
-from fteng.similarity.rows import group_folds
-from fteng.similarity.undefined import UndefinedError
+from fteng.undefined import UndefinedError
 
 _EIGHTHS = (1, 2, 4)
 

@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 
 from fteng.similarity.distances import leading
 from fteng.similarity.rows import check_classes, check_features
-from fteng.similarity.undefined import UndefinedError
+from fteng.undefined import UndefinedError
 
 Labels = Int[np.ndarray, "n"]
 NLEEP_ENERGY = 0.8

@@ -13,7 +13,7 @@ from fteng.analysis.metrics import METRICS, resampled
 from fteng.results import Predictions
 from fteng.similarity.ridge import Gram, out_of_fold
 from fteng.similarity.rows import check_classes
-from fteng.similarity.undefined import UndefinedError
+from fteng.undefined import UndefinedError
 
 RESAMPLES = 400
 # With fewer steps of training than FEW_STEPS no tuning is advised: a network that has begun to move needs some to come back, which

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from fteng.similarity.rows import standardised
-from fteng.similarity.undefined import UndefinedError
+from fteng.undefined import UndefinedError
 
 Gram = Float[np.ndarray, "n n"]
 # Of the kernel's mean diagonal, which is 1 where something varies.

@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 
 from fteng.similarity.distances import leading, ledoit_wolf
 from fteng.similarity.rows import check_classes, check_features
-from fteng.similarity.undefined import UndefinedError
+from fteng.undefined import UndefinedError
 
 Features = Shaped[np.ndarray, "n c"]
 Labels = Int[np.ndarray, "n"]

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from fteng.analysis.drawn import group_folds, subsample
 from fteng.analysis.metrics import METRICS
 from fteng.similarity import leep, scores
 from fteng.similarity.classes import nearest_mean, scatter, silhouette
 from fteng.similarity.distances import debiased_cka, linear_cka
 from fteng.similarity.ridge import Gram, gram, out_of_fold
-from fteng.similarity.rows import group_folds, subsample
-from fteng.similarity.undefined import UndefinedError, stated
+from fteng.undefined import UndefinedError, stated
 
 # Images that methods linear in their number look at, and those that compare pairs.
 MOST = 2000

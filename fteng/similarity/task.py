@@ -15,8 +15,8 @@ from fteng.similarity.leep import leep
 from fteng.similarity.ridge import gram, out_of_fold
 from fteng.similarity.source_names import source_names
 from fteng.similarity.stages import Chosen, judged
-from fteng.similarity.undefined import UndefinedError, stated
 from fteng.similarity.zero import band
+from fteng.undefined import UndefinedError, stated
 
 _THUMBNAIL = 96
 _DEALT = 20

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from fteng.similarity.distances import kernel, mmd2
 from fteng.similarity.layers import Known
 from fteng.similarity.rows import standardised
-from fteng.similarity.undefined import UndefinedError
+from fteng.undefined import UndefinedError
 
 # With 6 parts there are 32 patterns of signs up to their mirror image: the least p is then below 0.05.
 FEWEST_PARTS = 6

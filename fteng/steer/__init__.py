@@ -6,7 +6,6 @@ those that were added; the same command goes on with what was asked for since.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from fteng import locks, paths
@@ -34,14 +33,9 @@ class Steering(NamedTuple):
     added: tuple[Mapping[str, Any], ...] = ()
 
 
-def file_of(study: StudyPaths) -> Path:
-    """Where it is kept."""
-    return study.root / "steering.json"
-
-
 def read(study: StudyPaths) -> Steering:
     """What was asked for so far. Raises UserError where the file is damaged."""
-    file = file_of(study)
+    file = study.steering
     if not file.exists():
         return Steering()
     value = paths.read_json(file)
@@ -54,10 +48,10 @@ def read(study: StudyPaths) -> Steering:
 @contextmanager
 def changing(study: StudyPaths) -> Iterator[list[Steering]]:
     """A list of one, what was asked for; what stands in it at the end is written. One change at a time."""
-    with locks.held(study.root / "steering.lock"):
+    with locks.held(study.steering.with_suffix(".lock")):
         asked = [read(study)]
         yield asked
-        paths.write_json(file_of(study), {"stopped": list(asked[0].stopped), "added": list(asked[0].added)})
+        paths.write_json(study.steering, {"stopped": list(asked[0].stopped), "added": list(asked[0].added)})
 
 
 def added(specs: Sequence[TrialSpec], steering: Steering) -> tuple[TrialSpec, ...]:

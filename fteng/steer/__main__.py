@@ -103,8 +103,7 @@ def _listed(study: StudyPaths, specs: Sequence[TrialSpec]) -> str:
     asked = steer.read(study)
     rows = []
     for spec in specs:
-        result = study.trial(spec.id).result
-        state = paths.read_json(result)["status"] if result.exists() else "waiting"
+        state = study.trial(spec.id).status() or "waiting"
         if spec.id in asked.stopped:
             state += " (asked to stop)"
         rows.append(f"{spec.id}  {state}{f'  from {spec.variant.parent}' if spec.variant.parent else ''}")
@@ -115,8 +114,7 @@ def _ended(study: StudyPaths, ids: Sequence[str], *, stop: bool) -> str:
     if stop and paths.read_json(study.study)["config"]["sweep"]["search"] == "race":
         raise UserError("a race stops trials itself, by a rule that needs all of them; sweep.search=exhaustive takes your word")
     for name in ids:
-        result = study.trial(name).result
-        if stop and result.exists() and paths.read_json(result)["status"] != "stopped":
+        if stop and study.trial(name).status() not in (None, "stopped"):
             raise UserError(f"{name} has ended already; its result stays as it is")
     with steer.changing(study) as asked:
         rest = tuple(name for name in asked[0].stopped if name not in ids)
@@ -160,7 +158,7 @@ def _snapshot(study: StudyPaths, parent: str) -> tuple[Path, int]:
         shutil.rmtree(copied, ignore_errors=True)
         if where.result.exists() and where.final.exists():
             shutil.copytree(where.final, copied)
-            return copied, paths.read_json(where.result)["steps"]
+            return copied, where.read_result("steps")["steps"]
         steps = sorted((int(path.name) for path in where.running.glob("[0-9]*") if path.name.isdigit()), reverse=True)
         if not steps:
             break

@@ -139,7 +139,7 @@ def current(study: StudyPaths) -> dict[str, Any] | None:
 
 def records(study: StudyPaths) -> str:
     """A digest of what the numbers come from. Contents, not times: clocks of hosts differ, and files are copied."""
-    found = [study.surveyed, study.race, steer.file_of(study), *sorted(study.trials.glob("*/result.json"))]
+    found = [study.surveyed, study.race, study.steering, *sorted(study.trials.glob("*/result.json"))]
     whole = hashlib.sha256()
     for path in found:
         if path.exists():

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fteng.freeze import partition
-from fteng.freeze.partition import Parameters
 from fteng.sweep.track import Track, inputs_of
+from fteng.train.start import untrained
 from fteng.train.step import initial_state, step_flops
 from fteng.train.trial import Expected
 from fteng.trials import TrialSpec
@@ -30,15 +29,12 @@ def predicted(track: Track, spec: TrialSpec, together: int) -> Expected:
 
 def _step_seconds(track: Track, spec: TrialSpec) -> float:
     """Of a warm step on numbers that mean nothing."""
-    start, batch, end = track.starts[spec.variant.start], track.site.bench.length.batch, len(spec.plan.stages)
-    parameters, shape = Parameters(start.stages[:end], start.heads[spec.plan.tap]), track.shape(spec)
-    mask = partition.trainable_mask(spec.plan, parameters)
-    lane = track.lane(spec)
-    parameters, stats = lane.seen((parameters, start.stats[:end]))
-    state, frozen = initial_state(parameters, stats, mask, shape.modes, track.site.config.train, lane)
-    like = track.walk.shapes(start, track.site.dataset.images.shape[1], batch)[shape.entry]
+    start, batch = track.starts[spec.variant.start], track.site.bench.length.batch
+    shape, lane = track.shape(spec), track.lane(spec)
+    state, frozen = initial_state(untrained(start, shape, lane), track.site.ground.config.train, lane)
+    like = track.walk.shapes(start, track.site.ground.dataset.images.shape[1], batch)[shape.entry]
     x, labels = lane.batch(np.zeros(like.shape, np.float32)), lane.batch(np.zeros(batch, np.int32))
-    rates, key = lane.whole((jnp.zeros(end + 1), jax.random.key(0)))
+    rates, key = lane.whole((jnp.zeros(len(spec.plan.stages) + 1), jax.random.key(0)))
     taken: list[float] = []
     for _ in range(3):
         began = time.perf_counter()
@@ -55,8 +51,8 @@ def plan_work(track: Track, specs: Iterable[TrialSpec]) -> None:
 
 def step_work(track: Track, spec: TrialSpec) -> float:
     """FLOPs of a step, with the prefix where it is computed again."""
-    entry, classes = track.shape(spec).entry, len(track.site.dataset.classes)
-    head = track.site.backbone.channels[len(spec.plan.stages) - 1] * classes
+    entry, classes = track.shape(spec).entry, len(track.site.ground.dataset.classes)
+    head = track.site.ground.backbone.channels[len(spec.plan.stages) - 1] * classes
     inputs = inputs_of(track, spec)
     prefix = sum(track.flops.forward[inputs.begin : inputs.entry])
     return track.site.bench.length.batch * (step_flops(spec.plan, entry, track.flops, head) + prefix)

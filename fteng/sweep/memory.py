@@ -1,13 +1,9 @@
 """What a study will hold in memory at its peak, before its trials run."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
-from fteng.feed import free_on_device
-from fteng.process import give_back_memory
+from fteng.machine import free_on_device, give_back_memory, held_bytes
 from fteng.sweep.together import populations, state_bytes
 from fteng.sweep.track import Track
 from fteng.trials import TrialSpec
@@ -47,7 +43,7 @@ def predicted_memory(track: Track, specs: Sequence[TrialSpec], kept: Sequence[Ma
 
 def _together(track: Track, specs: Sequence[TrialSpec]) -> list[list[TrialSpec]]:
     """Of a race all rates of one way at one seed."""
-    if track.site.config.sweep.search != "race":
+    if track.site.ground.config.sweep.search != "race":
         return populations(track, specs)
     heats: dict[object, list[TrialSpec]] = {}
     for spec in specs:
@@ -57,19 +53,9 @@ def _together(track: Track, specs: Sequence[TrialSpec]) -> list[list[TrialSpec]]
 
 def _step_bytes(track: Track, together: Sequence[TrialSpec]) -> int:
     """Of the step that needs most, its images or activations included."""
-    batch, size = track.site.bench.length.batch, track.site.dataset.images.shape[1]
+    batch, size = track.site.bench.length.batch, track.site.ground.dataset.images.shape[1]
     most = 0
     for spec in together:
         entered = track.walk.shapes(track.starts[spec.variant.start], size, batch)[track.shape(spec).entry]
         most = max(most, track.program(spec).temporary_bytes + 4 * entered.size)
     return most
-
-
-def held_bytes() -> int:
-    """In use now, on the first accelerator; else by this process (0 where the system does not say)."""
-    stats = jax.local_devices()[0].memory_stats()
-    if stats is not None:
-        return stats["bytes_in_use"]
-    status = Path("/proc/self/status")
-    lines = status.read_text(encoding="ascii").splitlines() if status.exists() else []
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmRSS")), 0)

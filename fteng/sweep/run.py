@@ -3,15 +3,15 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from fteng import paths, steer
+from fteng import steer
 from fteng.distributed import is_main
-from fteng.programs import Shape
 from fteng.results import Predictions
 from fteng.sweep.cost import predicted, step_work
 from fteng.sweep.together import populations
 from fteng.sweep.track import Track, inputs_of
 from fteng.train.evaluate import make_forward
 from fteng.train.population import advance, answers_of
+from fteng.train.shape import Shape
 from fteng.train.trial import Running, begin, end
 from fteng.trials import TrialSpec
 
@@ -42,8 +42,8 @@ def open_trial(track: Track, spec: TrialSpec, together: int) -> Running:
     shape, where = track.shape(spec), track.site.study.trial(spec.id)
     key = (shape.entry, len(shape.plan.stages))
     if key not in track.forwards:
-        track.forwards[key] = make_forward(track.site.backbone, *key)
-    if is_main() and where.result.exists() and paths.read_json(where.result)["status"] == "stopped":
+        track.forwards[key] = make_forward(track.site.ground.backbone, *key)
+    if is_main() and where.status() == "stopped":
         where.result.unlink()
     start, expected = track.starts[spec.variant.start], predicted(track, spec, together)
     program, forward = track.program(spec), track.forwards[key]

@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fteng.distributed import agree
-from fteng.feed import free_on_device
-from fteng.prefix import budget
-from fteng.programs import population_of
+from fteng.machine import available_memory, free_on_device
+from fteng.sweep.lanes import population_of
 from fteng.sweep.track import Track
 from fteng.trials import TrialSpec
 
@@ -18,7 +17,7 @@ def populations(track: Track, specs: Sequence[TrialSpec]) -> list[list[TrialSpec
     """Of an exhaustive sweep, in the order in which they run."""
     groups: dict[object, list[TrialSpec]] = {}
     for spec in specs:
-        groups.setdefault(population_of(spec, track.site.config.train), []).append(spec)
+        groups.setdefault(population_of(spec, track.site.ground.config.train), []).append(spec)
     return [part for group in groups.values() for part in _split(track, group)]
 
 
@@ -37,7 +36,7 @@ def _room_of(track: Track, spec: TrialSpec, shared: bool) -> int:
 
 def _split(track: Track, specs: Sequence[TrialSpec]) -> list[list[TrialSpec]]:
     device = free_on_device()
-    most = _SHARE_OF_STATES * (budget.available_memory() if device is None else agree(device))
+    most = _SHARE_OF_STATES * (available_memory() if device is None else agree(device))
     parts: list[list[TrialSpec]] = [[]]
     used = Counter[int]()
     for spec in specs:

@@ -6,38 +6,35 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from fteng import record
-from fteng.backbones.backbone import Backbone
 from fteng.backbones.flops import StageFlops
-from fteng.backbones.weights import Weights
-from fteng.config import Config, TrainConfig
-from fteng.data.prepare import Dataset
 from fteng.distributed import agree, wait
-from fteng.entry import Entry
+from fteng.entry import Entry, entry_of
 from fteng.errors import Interrupted
 from fteng.feed import Feed
+from fteng.ground import Ground
 from fteng.mesh import Mesh
 from fteng.paths import StudyPaths
 from fteng.prefix import budget, cache
 from fteng.prefix.walk import Walk
-from fteng.programs import Population, Programs, Shape, population_of, shape_of
 from fteng.progress import Reporter
 from fteng.starts import Pretrained, prepare_start, read_start
+from fteng.sweep.lanes import lanes_of
+from fteng.sweep.programs import Programs
 from fteng.train.batches import Inputs
 from fteng.train.evaluate import Forward
+from fteng.train.shape import Shape, shape_of
+from fteng.train.start import Start
 from fteng.train.step import Program
-from fteng.train.trial import Bench, Start
+from fteng.train.trial import Bench
 from fteng.trials import TrialSpec
 
 
 class Site(NamedTuple):
-    """Where trials run."""
+    """Where a study runs: what it stands on, its files, its images on their devices, who is told, and what its trials share."""
 
-    config: Config
-    backbone: Backbone
-    weights: Weights
-    dataset: Dataset
-    feed: Feed
+    ground: Ground
     study: StudyPaths
+    feed: Feed
     reporter: Reporter
     bench: Bench
 
@@ -61,7 +58,7 @@ class Track(NamedTuple):
 
     def shape(self, spec: TrialSpec) -> Shape:
         """Of a trial of this study."""
-        return shape_of(spec, self.site.config.train)
+        return shape_of(spec.plan, spec.variant, self.site.ground.config.train)
 
     def program(self, spec: TrialSpec) -> Program:
         """The compiled step of a trial."""
@@ -87,16 +84,16 @@ def lay_track(
     fill: bool = True,
 ) -> tuple[Track, list[dict[str, Any]]]:
     """Caches for the pending trials of `specs`; and what is cached, for the record. fill: compute it, or only choose it."""
-    recipe = site.config.train
+    recipe = site.ground.config.train
     # Of all trials, not only those that are left, so that files on disk fit from run to run.
-    walk = Walk(site.backbone, recipe, {shape_of(spec, recipe).entry for spec in specs}, site.feed.mesh)
+    walk = Walk(site.ground.backbone, recipe, {entry_of(spec.plan, spec.variant, recipe) for spec in specs}, site.feed.mesh)
     inputs: dict[tuple[str, Entry], Inputs] = {}
     kept: list[dict[str, Any]] = []
     some = next(iter(starts.values()))
-    seconds_to = walk.seconds(some, site.feed.take(site.dataset.splits["train"][: site.bench.length.batch]))
+    seconds_to = walk.seconds(some, site.feed.take(site.ground.dataset.splits["train"][: site.bench.length.batch]))
     # What is kept follows from it.
     seconds_to = dict(zip(seconds_to, agree(list(seconds_to.values())), strict=True))
-    room = budget.free_room(site.config.sweep.cache_gib, site.config.sweep.cache_disk_gib, site.study.root)
+    room = budget.free_room(site.ground.config.sweep.cache_gib, site.ground.config.sweep.cache_disk_gib, site.study.root)
     for name, start in starts.items():
         mine = [spec for spec in pending if spec.variant.start == name]
         job = _cache_job(site, walk, start)
@@ -108,21 +105,10 @@ def lay_track(
             found = cache.inputs_at(job, filled, choice.entry)
             begin, images = cache.read_from(job, chosen, choice.entry)
             inputs[name, choice.entry] = found if fill else found._replace(begin=begin, kept_images=images)
-        kept += [{"start": name, **choice.record(site.backbone.stages)} for choice in choices]
-    programs = Programs(site.backbone, site.dataset, recipe, walk, flops, some)
+        kept += [{"start": name, **choice.record(site.ground.backbone.stages)} for choice in choices]
+    programs = Programs(site.ground.backbone, site.ground.dataset, recipe, walk, flops, some)
     lanes = lanes_of(specs, recipe, site.feed.mesh.lanes)
     return Track(site, programs, flops, starts, inputs, walk, seconds_to, {}, {}, lanes, set()), kept
-
-
-def lanes_of(specs: Sequence[TrialSpec], recipe: TrainConfig, lanes: int) -> dict[str, int]:
-    """The lane of each trial: those that share their batches take the lanes in turn."""
-    taken: dict[Population, int] = {}
-    found = {}
-    for spec in specs:
-        population = population_of(spec, recipe)
-        found[spec.id] = taken.get(population, 0) % lanes
-        taken[population] = taken.get(population, 0) + 1
-    return found
 
 
 def compile_at_once(track: Track, pending: Sequence[TrialSpec]) -> None:
@@ -145,11 +131,11 @@ def make_starts(site: Site, specs: Sequence[TrialSpec], pending: Sequence[TrialS
         taps.setdefault(spec.variant.start, {})[spec.plan.tap] = None
     needed = list(dict.fromkeys(spec.variant.start for spec in pending))
     site.reporter.phase("starts", len(needed))
-    pretrained = Pretrained(site.config, site.backbone, site.weights)
+    pretrained = Pretrained(site.ground.config, site.ground.backbone, site.ground.weights)
     starts = {}
     for name in needed:
         prepare_start(
-            name, taps[name], pretrained, site.dataset, site.feed, site.study, _alive(site, "the starts, which begin anew")
+            name, taps[name], pretrained, site.ground.dataset, site.feed, site.study, _alive(site, "the starts, which begin anew")
         )
         wait()
         starts[name] = _placed(read_start(name, taps[name], pretrained, site.study), site)
@@ -171,13 +157,13 @@ def _alive(site: Site, what: str, work: float = 0.0) -> Callable[[int], None]:
 
 def blank_starts(site: Site, pending: Sequence[TrialSpec]) -> dict[str, Start]:
     """The same in shape alone, before there are probes: pretrained numbers, heads of zeros."""
-    classes, stages = len(site.dataset.classes), site.backbone.stages
+    classes, stages = len(site.ground.dataset.classes), site.ground.backbone.stages
     heads = {
         tap: {"kernel": jnp.zeros((channels, classes)), "bias": jnp.zeros(classes)}
-        for tap, channels in zip(stages, site.backbone.channels, strict=True)
+        for tap, channels in zip(stages, site.ground.backbone.channels, strict=True)
     }
-    numbers = site.weights.params, site.weights.stats
-    blank = _placed(Start(*numbers, heads, {"weights": site.weights.digest}, numbers), site)
+    numbers = site.ground.weights.params, site.ground.weights.stats
+    blank = _placed(Start(*numbers, heads, {"weights": site.ground.weights.digest}, numbers), site)
     return {spec.variant.start: blank for spec in pending}
 
 
@@ -189,11 +175,11 @@ def _placed(start: Start, site: Site) -> Start:
 
 def _cache_job(site: Site, walk: Walk, start: Start) -> cache.CacheJob:
     """What a walk from the images of this study goes over."""
-    dataset, recipe = site.dataset, site.config.train
-    layout = cache.make_layout(dataset, bool(recipe.augment), recipe.views)
+    dataset, recipe = site.ground.dataset, site.ground.config.train
+    layout = cache.make_layout(dataset, recipe)
     identity = {
         "start": start.identity,
-        "preprocess": site.backbone.preprocess._asdict(),
+        "preprocess": site.ground.backbone.preprocess._asdict(),
         "data": dataset.digest,
         "augment": list(recipe.augment),
         "views": recipe.views,
@@ -207,9 +193,9 @@ def _choices(
     site: Site, job: cache.CacheJob, seconds_to: Mapping[int, float], pending: Sequence[TrialSpec], room: budget.Room
 ) -> list[budget.Choice]:
     """What of the activations that these trials need is worth keeping, and where."""
-    dataset, recipe, layout = site.dataset, site.config.train, job.layout
+    dataset, recipe, layout = site.ground.dataset, site.ground.config.train, job.layout
     shapes = job.walk.shapes(job.start, dataset.images.shape[1], job.batch)
-    together = {(shape_of(spec, recipe).entry, spec.seed) for spec in pending}
+    together = {(entry_of(spec.plan, spec.variant, recipe), spec.seed) for spec in pending}
     wants = []
     for entry in sorted({entry for entry, _ in together}):
         one = shapes[entry]

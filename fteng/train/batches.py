@@ -87,6 +87,22 @@ class TrainingRows:
         # Read ahead over the end of an epoch, two are in use.
         self._order = lru_cache(maxsize=2)(order)
 
+    @classmethod
+    def of(cls, dataset: Dataset, recipe: TrainConfig, *, seed: int, start: int = 0, stop: int | None = None) -> "TrainingRows":
+        """Those of a trial of this recipe."""
+        rows = dataset.splits["train"]
+        return cls(
+            rows,
+            dataset.labels[rows],
+            batch=length_of(recipe, len(rows)).batch,
+            epochs=recipe.epochs,
+            seed=seed,
+            balanced=recipe.balance == "sampling",
+            views=recipe.views if recipe.augment else 1,
+            start=start,
+            stop=stop,
+        )
+
     def __len__(self) -> int:
         return self._steps - self._start
 

@@ -32,23 +32,12 @@ def advance(
     first. What a member becomes does not depend on the others; one whose loss is lost, or that its user ends, drops out.
     on_step(live): these made a step. Raises Interrupted after every member was saved.
     """
-    recipe, rows = bench.recipe, bench.dataset.splits["train"]
-    per_epoch = bench.length.per_epoch
+    recipe, per_epoch = bench.recipe, bench.length.per_epoch
     labels = bench.dataset.labels.astype(np.int32)
     first = min((member.step for member in members if member.goes_on), default=upto)
     if first >= upto:
         return
-    batches = TrainingRows(
-        rows,
-        labels[rows],
-        batch=bench.length.batch,
-        epochs=recipe.epochs,
-        seed=members[0].spec.seed,
-        balanced=recipe.balance == "sampling",
-        views=recipe.views if recipe.augment else 1,
-        start=first,
-        stop=upto,
-    )
+    batches = TrainingRows.of(bench.dataset, recipe, seed=members[0].spec.seed, start=first, stop=upto)
     key, total = bench.mesh.whole(jax.random.key(members[0].spec.seed)), bench.length.steps
     keys = {member.spec.id: member.lane.seen(key) for member in members}
     coming = inputs.train(batches, members[0].spec.seed)

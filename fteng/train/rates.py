@@ -15,6 +15,13 @@ from fteng.trials import Variant
 _UNFREEZING = 0.5
 
 
+def rates_of(
+    peak: float, recipe: TrainConfig, plan: FreezePlan, variant: Variant, total_steps: int
+) -> Float32[np.ndarray, "steps parts"]:
+    """The rate at each step for each stage, and last the head. peak: before all factors."""
+    return np.float32(peak) * rate_factors(recipe, total_steps)[:, None] * stage_factors(plan, variant, total_steps)
+
+
 def rate_factors(recipe: TrainConfig, total_steps: int) -> Float32[np.ndarray, "steps"]:
     """Factor on the peak rate at each step: linear warm-up, then a half cosine to 0 (Loshchilov and Hutter 2017), or a tenth from
     each drop on."""

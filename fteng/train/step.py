@@ -24,7 +24,8 @@ from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import FreezePlan
 from fteng.mesh import ALONE, Mesh
-from fteng.trials import Variant
+from fteng.train.shape import Shape
+from fteng.train.start import Untrained
 
 Tree = Any
 
@@ -53,7 +54,7 @@ class Frozen(NamedTuple):
 class Program(NamedTuple):
     """One compiled step, shared by all trials of one plan and shape.
 
-    run(state, frozen, x, labels (b,) int32, rates (stages + 1,), key) -> state, the state donated; x: activations at `entry`.
+    run(state, frozen, x, labels (b,) int32, rates (stages + 1,), key) -> state, the state donated; x: activations at the entry.
     flops: of one call, on all devices together, as XLA counts the compiled program; expected_flops: of the forward pass from the
     entry to the tap, the backward pass of what lies behind the boundary, head and optimizer, as XLA counts each part lowered alone;
     prefix_flops: of the stages before the entry, for as many images, whoever ran them; state_bytes: of a trial's own state;
@@ -61,20 +62,12 @@ class Program(NamedTuple):
     """
 
     run: Callable[..., TrainState]
-    entry: Entry
     flops: float
     expected_flops: float
     prefix_flops: float
     state_bytes: int
     temporary_bytes: int
     compile_seconds: float
-
-
-def batch_norm_modes(plan: FreezePlan, variant: Variant) -> tuple[BatchNormMode, ...]:
-    """What batch norm does in each stage while training; `adapt` has done its work before."""
-    follows = {"keep": (False, False), "adapt": (False, False), "batch": (False, True), "batch_all": (True, True)}
-    frozen, trained = follows[variant.batch_norm]
-    return tuple(BatchNormMode.BATCH if (trained if trains else frozen) else BatchNormMode.KEEP for trains in plan.trains)
 
 
 def make_optimizer(mask: Parameters, recipe: TrainConfig) -> optax.GradientTransformation:
@@ -90,22 +83,15 @@ def make_optimizer(mask: Parameters, recipe: TrainConfig) -> optax.GradientTrans
     return optax.masked(optax.chain(*parts), mask)
 
 
-def initial_state(
-    parameters: Parameters,
-    stats: tuple[Tree, ...],
-    mask: Parameters,
-    modes: Sequence[BatchNormMode],
-    recipe: TrainConfig,
-    mesh: Mesh = ALONE,
-) -> tuple[TrainState, Frozen]:
+def initial_state(network: Untrained, recipe: TrainConfig, mesh: Mesh = ALONE) -> tuple[TrainState, Frozen]:
     """(state at step 0, what never changes). The state owns copies, since the step donates its buffers, on every device of the
     mesh; what never changes stays where it is."""
-    trainable, frozen = partition.split(parameters, trains=mask)
-    follows = [mode is BatchNormMode.BATCH for mode in modes]
-    moving = tuple(tree if follow else None for tree, follow in zip(stats, follows, strict=True))
-    kept = tuple(None if follow else tree for tree, follow in zip(stats, follows, strict=True))
+    trainable, frozen = partition.split(network.parameters, trains=network.mask)
+    follows = [mode is BatchNormMode.BATCH for mode in network.modes]
+    moving = tuple(tree if follow else None for tree, follow in zip(network.stats, follows, strict=True))
+    kept = tuple(None if follow else tree for tree, follow in zip(network.stats, follows, strict=True))
     trainable, moving = mesh.whole(jax.tree.map(jnp.copy, (trainable, moving)))
-    optimizer = make_optimizer(mask, recipe).init(trainable)  # pyright: ignore[reportArgumentType]
+    optimizer = make_optimizer(network.mask, recipe).init(trainable)  # pyright: ignore[reportArgumentType]
     return mesh.whole(TrainState(jnp.int32(0), trainable, moving, optimizer, jnp.float32(0.0))), Frozen(frozen, kept)
 
 
@@ -119,16 +105,10 @@ def _whole_stats(moving: tuple[Tree, ...], kept: tuple[Tree, ...]) -> tuple[Tree
 
 
 def make_step(
-    backbone: Backbone,
-    plan: FreezePlan,
-    mask: Parameters,
-    modes: Sequence[BatchNormMode],
-    entry: Entry,
-    recipe: TrainConfig,
-    shares: Float[np.ndarray, "classes"],
+    backbone: Backbone, shape: Shape, mask: Parameters, recipe: TrainConfig, shares: Float[np.ndarray, "classes"]
 ) -> Callable[..., TrainState]:
-    """The step of `Program.run`, not yet compiled; modes: of batch norm, one a stage; shares: of the training images."""
-    boundary, end = plan.boundary, len(plan.stages)
+    """The step of `Program.run`, not yet compiled; mask: what trains; shares: of the training images."""
+    boundary, end = shape.plan.boundary, len(shape.plan.stages)
     optimizer = make_optimizer(mask, recipe)
 
     def step(
@@ -147,9 +127,9 @@ def make_step(
             frozen.parameters.stages,
             _whole_stats(state.stats, frozen.stats),
             x,
-            start=entry.stage,
+            start=shape.entry.stage,
             stop=boundary,
-            modes=modes,
+            modes=shape.modes,
             momentum=recipe.bn_momentum,
         )
 
@@ -161,11 +141,11 @@ def make_step(
                 x,
                 start=boundary,
                 stop=end,
-                modes=modes,
+                modes=shape.modes,
                 momentum=recipe.bn_momentum,
                 key=dropout_key,
             )
-            logits = head_logits(parameters.head, y if entry.pooled else backbone.pool(y))
+            logits = head_logits(parameters.head, y if shape.entry.pooled else backbone.pool(y))
             return balanced_loss(logits, targets, shares, recipe.balance), new_stats
 
         (loss, new_stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.trainable)
@@ -212,7 +192,6 @@ class Lowered(NamedTuple):
     """A traced step, ready to compile: `compile_step` may run in any thread, tracing may not."""
 
     program: jax.stages.Lowered
-    entry: Entry
     devices: int
     repeated_flops: float
     expected_flops: float
@@ -223,10 +202,8 @@ class Lowered(NamedTuple):
 
 def lower_step(
     backbone: Backbone,
-    plan: FreezePlan,
+    shape: Shape,
     mask: Parameters,
-    modes: Sequence[BatchNormMode],
-    entry: Entry,
     recipe: TrainConfig,
     shares: Float[np.ndarray, "classes"],
     flops: StageFlops,
@@ -236,18 +213,17 @@ def lower_step(
     """Trace the step for the shapes of `arguments` (those of `Program.run`), which say where they lie on a mesh of several devices;
     shares: of the training images."""
     started = time.perf_counter()
-    step = make_step(backbone, plan, mask, modes, entry, recipe, shares)
+    step = make_step(backbone, shape, mask, recipe, shares)
     with mesh.tracing():
         lowered = mesh.compile(step, donate_argnums=0).lower(*arguments)
     state, _, x = arguments[:3]
     images, head = x.shape[0], state.trainable.head["kernel"].size
     update = _update_flops(mask, recipe, state)
-    expected = images * step_flops(plan, entry, flops, head) + update
-    before = images * sum(flops.forward[: entry.stage])
+    expected = images * step_flops(shape.plan, shape.entry, flops, head) + update
+    before = images * sum(flops.forward[: shape.entry.stage])
     seconds = time.perf_counter() - started
     return Lowered(
         program=lowered,
-        entry=entry,
         devices=mesh.devices,
         repeated_flops=_repeated_flops(mask, recipe, state, mesh.devices),
         expected_flops=expected,
@@ -300,7 +276,6 @@ def compile_step(lowered: Lowered) -> Program:
     memory = compiled.memory_analysis()
     return Program(
         compiled,
-        lowered.entry,
         counted,
         lowered.expected_flops,
         lowered.prefix_flops,

@@ -27,8 +27,10 @@ from fteng.train.audit import audit_trial, check_compilations
 from fteng.train.batches import Length, length_of
 from fteng.train.checkpoint import Checkpoints, read_final, save_final
 from fteng.train.evaluate import Forward
-from fteng.train.rates import rate_factors, stage_factors
-from fteng.train.step import Frozen, Program, TrainState, batch_norm_modes, initial_state, whole
+from fteng.train.rates import rates_of
+from fteng.train.shape import shape_of
+from fteng.train.start import Start, untrained
+from fteng.train.step import Frozen, Program, TrainState, initial_state, whole
 from fteng.trials import TrialSpec
 
 
@@ -54,20 +56,6 @@ class Bench(NamedTuple):
     def length(self) -> Length:
         """Of each trial."""
         return length_of(self.recipe, len(self.dataset.splits["train"]))
-
-
-class Start(NamedTuple):
-    """What trials start from, never changed.
-
-    stages, stats: of the whole backbone; heads: tap -> `kernel` and `bias`; identity: backbone and digest of the numbers, for
-    checkpoints; source: host copies of stages and stats, made before any training, for the audit.
-    """
-
-    stages: tuple[Any, ...]
-    stats: tuple[Any, ...]
-    heads: Mapping[str, Any]
-    identity: dict[str, str]
-    source: tuple[tuple[Any, ...], tuple[Any, ...]]
 
 
 class Expected(NamedTuple):
@@ -136,17 +124,13 @@ def begin(
 ) -> Running:
     """The trial at its start, or where its last whole checkpoint left it; program: for the lane. Raises UserError if that continues
     something else."""
-    end, compiled_before = len(spec.plan.stages), bench.compilations()
-    modes, total = batch_norm_modes(spec.plan, spec.variant), bench.length.steps
-    parameters, stats = lane.seen((Parameters(start.stages[:end], start.heads[spec.plan.tap]), start.stats[:end]))
-    mask = partition.trainable_mask(spec.plan, parameters)
-    state, frozen = initial_state(parameters, stats, mask, modes, bench.recipe, lane)
+    compiled_before, total = bench.compilations(), bench.length.steps
+    shape = shape_of(spec.plan, spec.variant, bench.recipe)
+    state, frozen = initial_state(untrained(start, shape, lane), bench.recipe, lane)
     if spec.variant.parent:
         state = _from_parent(state, where.parent)
     where.root.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(where.running, start.identity)
-    rates = np.float32(spec.learning_rate) * rate_factors(bench.recipe, total)[:, None]
-    rates = rates * stage_factors(spec.plan, spec.variant, total)
     running = Running(
         spec=spec,
         start=start,
@@ -157,7 +141,7 @@ def begin(
         checkpoints=checkpoints,
         state=state,
         frozen=frozen,
-        rates=rates,
+        rates=rates_of(spec.learning_rate, bench.recipe, spec.plan, spec.variant, total),
         step=0,
         seconds=0.0,
         waited=0.0,

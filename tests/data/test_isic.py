@@ -11,9 +11,12 @@ from sklearn.metrics import roc_auc_score
 from fteng.config import DataConfig
 from fteng.data.isic.archive import read_isic
 from fteng.data.isic.columns import diagnosis
+from fteng.data.pixels import Resampling
 from fteng.data.prepare import Dataset, prepare
 from fteng.data.records import RecordSet
 from fteng.errors import UserError
+
+BICUBIC = Resampling("bicubic")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +76,7 @@ def test_every_trap_is_found(folder: tuple[Path, Traps]):
 
 def test_copies_and_unreadable_files_are_found_in_the_pixels(folder: tuple[Path, Traps]):
     root, traps = folder
-    dataset = prepare(config(root), "bicubic", quiet)
+    dataset = prepare(config(root), BICUBIC, quiet)
     group_of = dict(zip(dataset.ids.tolist(), dataset.groups.tolist(), strict=True))
     for pair in (traps.identical, traps.near_identical):
         assert group_of[pair[0]] == group_of[pair[1]]
@@ -86,7 +89,7 @@ def test_copies_and_unreadable_files_are_found_in_the_pixels(folder: tuple[Path,
         inside = set(dataset.groups[rows].tolist())
         outside = set(np.delete(dataset.groups, rows).tolist())
         assert not inside & outside
-    again = prepare(config(root), "bicubic", lambda *_: pytest.fail("worked again"))
+    again = prepare(config(root), BICUBIC, lambda *_: pytest.fail("worked again"))
     assert again.digest == dataset.digest
 
 
@@ -97,7 +100,7 @@ def score(dataset: Dataset, train: np.ndarray, test: np.ndarray) -> float:
 
 
 def test_a_split_by_image_flatters_and_a_split_by_patient_does_not(folder: tuple[Path, Traps]):
-    dataset = prepare(config(folder[0]), "bicubic", quiet)
+    dataset = prepare(config(folder[0]), BICUBIC, quiet)
     train, test = dataset.splits["train"], dataset.splits["test"]
     order = np.random.default_rng(0).permutation(np.concatenate([train, test]))
     assert score(dataset, order[: len(train)], order[len(train) :]) > 0.9
@@ -276,7 +279,7 @@ def test_one_malignant_image_is_too_few(tmp_path: Path):
         noise = np.random.default_rng(i).integers(0, 256, (40, 40, 3), np.uint8)
         Image.fromarray(noise).save(tmp_path / "images" / f"ISIC_000000{i}.png")
     with pytest.raises(UserError, match=r"class 'malignant' has 1 group"):
-        prepare(made, "bicubic", quiet)
+        prepare(made, BICUBIC, quiet)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".JPG", ".jpeg", ".png"])

@@ -10,9 +10,12 @@ from PIL import Image
 
 from fteng.config import DataConfig
 from fteng.data.idx import read_idx
+from fteng.data.pixels import Resampling
 from fteng.data.prepare import prepare
 from fteng.data.stored import read_stored
 from fteng.errors import UserError
+
+BICUBIC = Resampling("bicubic")
 
 
 def quiet(done: int, total: int) -> None:
@@ -30,7 +33,7 @@ def test_the_isic_builder_hands_on_what_the_folder_says(tmp_path: Path):
     stored = DataConfig(
         source="tfds", name="isic_archive", path=str(tmp_path / "tfds"), image_size=32, cache_dir=str(tmp_path / "cache")
     )
-    one, two = (prepare(config, "bicubic", quiet) for config in (direct, stored))
+    one, two = (prepare(config, BICUBIC, quiet) for config in (direct, stored))
     order = {id_: row for row, id_ in enumerate(two.ids.tolist())}
     rows = [order[id_] for id_ in one.ids.tolist()]
     assert len(rows) == len(two.ids)
@@ -84,7 +87,7 @@ def test_splits_of_a_stored_data_set_are_kept(tmp_path: Path):
     assert [item.reason for item in source.left_out] == ["has no class"]
     (note,) = source.notes
     assert note.found == "split 'extra' of 8 images"
-    dataset = prepare(config, "bicubic", quiet)
+    dataset = prepare(config, BICUBIC, quiet)
     assert dataset.classes == ("cat", "dog")
     assert {name: len(rows) for name, rows in dataset.splits.items()} == {"train": 7, "val": 8, "test": 8}
     assert {id_.split("-")[0] for id_ in dataset.ids[dataset.splits["val"]].tolist()} == {"validation"}
@@ -116,13 +119,13 @@ def idx_folder(root: Path, n: int = 60) -> DataConfig:
 
 def test_idx_files_bring_their_test_set(tmp_path: Path):
     config = idx_folder(tmp_path / "fashion-mnist")
-    dataset = prepare(config, "bicubic", quiet)
+    dataset = prepare(config, BICUBIC, quiet)
     assert dataset.name == "fashion-mnist"
     assert "t-shirt/top" in dataset.classes
     assert {id_.split("-")[0] for id_ in dataset.ids[dataset.splits["test"]].tolist()} == {"t10k"}
     assert {id_.split("-")[0] for id_ in dataset.ids[dataset.splits["val"]].tolist()} == {"train"}
     config.split_column = ""
-    assert len(prepare(config, "bicubic", quiet).splits["test"]) < 60
+    assert len(prepare(config, BICUBIC, quiet).splits["test"]) < 60
 
 
 def test_copies_across_a_given_split_are_reported(tmp_path: Path):
@@ -131,7 +134,7 @@ def test_copies_across_a_given_split_are_reported(tmp_path: Path):
         images = np.random.default_rng(prefix == "train").integers(0, 256, (60, 28, 28))
         images[0] = 7
         write_idx(tmp_path / "mnist" / f"{prefix}-images-idx3-ubyte.gz", images)
-    notes = {note["found"]: note["ids"] for note in prepare(config, "bicubic", quiet).report["notes"]}
+    notes = {note["found"]: note["ids"] for note in prepare(config, BICUBIC, quiet).report["notes"]}
     assert notes["copies of an image on both sides of the given split"] == ["train-00000", "t10k-00000"]
 
 

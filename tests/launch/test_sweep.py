@@ -158,7 +158,7 @@ def test_other_settings_wait_for_a_launcher_and_the_same_share(laid_out):
     more = dataclasses.replace(config, sweep=SweepConfig(seeds=(7,)))
 
     def lay_out(config):
-        return layout.laid_out(files, config, "x", lambda: False)
+        return layout.laying_out(files, config, "x", lambda: False)
 
     with lay_out(config), lay_out(config):
         before = files.config.read_text()

@@ -29,10 +29,12 @@ def test_says_what_is_cheaper_and_not_told_apart() -> None:
         for tap, verdict, difference in (("block2", "unclear", -0.03), ("block1", "unclear", -0.01), ("stem", "worse", -0.001))
     ]
     page = report.render(summary)
-    assert "The closest that trains less: linear classifier on block1, 0.800" in page
+    assert "comes closest, and these images cannot tell it from the best: tune no stage; fit a linear classifier on the" in page
+    assert "output of block1" in page
+    assert "(0.800 balanced accuracy on validation)." in page
     for row in alternatives:
         row["verdict"] = "worse"
-    assert "The closest that trains less" not in report.render(summary)
+    assert "comes closest" not in report.render(summary)
 
 
 def test_a_choice_by_too_few_images_is_a_warning_with_the_advice_that_did_without_them() -> None:

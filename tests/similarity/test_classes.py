@@ -4,10 +4,10 @@ from scipy.special import log_softmax
 from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestCentroid
 
+from fteng.analysis.drawn import group_folds, subsample
 from fteng.similarity import classes, source_names, task
-from fteng.similarity.rows import group_folds, subsample
 from fteng.similarity.stages import choose
-from fteng.similarity.undefined import UndefinedError
+from fteng.undefined import UndefinedError
 
 
 def problem(n=60, channels=5, kinds=3):

@@ -4,7 +4,7 @@ from scipy import linalg
 from sklearn.covariance import ledoit_wolf as sklearn_ledoit_wolf
 
 from fteng.similarity import distances
-from fteng.similarity.undefined import UndefinedError, stated
+from fteng.undefined import UndefinedError, stated
 
 
 def drawn(n, channels, seed=0):

@@ -6,11 +6,12 @@ import pytest
 from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
+from fteng.analysis.drawn import group_folds
 from fteng.similarity.folklore import folklore
 from fteng.similarity.predict import EVIDENCE, every_plan, predict
 from fteng.similarity.ridge import STRENGTHS, gram, out_of_fold
-from fteng.similarity.rows import group_folds, standardised
-from fteng.similarity.undefined import UndefinedError
+from fteng.similarity.rows import standardised
+from fteng.undefined import UndefinedError
 
 STAGES = ("a", "b", "c", "d")
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import optimize, stats
 
 from fteng.similarity import leep, scores
-from fteng.similarity.undefined import UndefinedError, stated
+from fteng.undefined import UndefinedError, stated
 
 
 def problem(n=40, channels=6, classes=3, gap=1.5, seed=0):

@@ -6,8 +6,8 @@ import pytest
 from benchmarks.alarms import noticed, told_apart, within
 from benchmarks.simulated import SHAPES, images, known, source
 from fteng.similarity.layers import known_stage
-from fteng.similarity.undefined import UndefinedError
 from fteng.similarity.zero import noticeable, two_samples, zeros
+from fteng.undefined import UndefinedError
 
 
 def test_a_shift_is_noticed_where_it_is_and_nowhere_else():

@@ -92,7 +92,7 @@ def test_of_two_clones_at_once_the_second_is_one_line(study):
         _more(study, like, {"learning_rate": 1e-4}, clone=True)
     assert len(steer.read(study).added) == 1
     # A kill between the weights and what is asked for leaves the weights.
-    steer.file_of(study).unlink()
+    study.steering.unlink()
     _more(study, like, {"learning_rate": 1e-4}, clone=True)
     assert len(steer.read(study).added) == 1
     assert not list(study.trials.glob(".clone-*"))
@@ -124,7 +124,7 @@ def test_what_cannot_be_asked_is_one_line_and_nothing_is_written(study, capsys, 
 def test_no_study_and_a_damaged_file_are_one_line(study, tmp_path, capsys):
     assert ask(StudyPaths(tmp_path / "none"), "list") == 2
     assert "holds no study.json" in capsys.readouterr().err
-    steer.file_of(study).write_text('{"stopped": 3}')
+    study.steering.write_text('{"stopped": 3}')
     assert ask(study, "list") == 2
     assert "is damaged" in capsys.readouterr().err
 

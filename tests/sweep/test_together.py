@@ -25,9 +25,9 @@ def split(
     lane = {spec.id: lane for spec, lane in zip(specs, lanes, strict=True)}
     monkeypatch.setattr(together, "free_on_device", lambda: None if shared else free)
     monkeypatch.setattr(together, "agree", lambda value: value)
-    monkeypatch.setattr(together.budget, "available_memory", lambda: free)
+    monkeypatch.setattr(together, "available_memory", lambda: free)
     track: Any = SimpleNamespace(
-        site=SimpleNamespace(config=SimpleNamespace(train=TrainConfig())),
+        site=SimpleNamespace(ground=SimpleNamespace(config=SimpleNamespace(train=TrainConfig()))),
         program=lambda spec: SimpleNamespace(state_bytes=size[spec.id]),
         lanes=lane,
     )

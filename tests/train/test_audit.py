@@ -71,14 +71,15 @@ def test_flops_are_what_the_suffix_needs(deep_plan, deep_program):
 def test_gradients_through_the_frozen_prefix_cost_flops(lab, deep_plan, deep_program, monkeypatch):
     """What one logged norm over all gradients does: the whole backward pass is back, here of a step that has its prefix in it."""
 
-    def make_wasteful(backbone, plan, mask, modes, entry, recipe, shares):
-        lean = step_before(backbone, plan, mask, modes, entry, recipe, shares)
+    def make_wasteful(backbone, shape, mask, recipe, shares):
+        lean = step_before(backbone, shape, mask, recipe, shares)
 
         def run(state, frozen, x, labels, rates, key):
             parameters, stats = step.whole(state, frozen)
 
             def loss_of(everything):
-                y, _ = backbone.apply(everything.stages, stats, x, start=entry.stage, stop=len(modes), modes=modes)
+                end = len(shape.modes)
+                y, _ = backbone.apply(everything.stages, stats, x, start=shape.entry.stage, stop=end, modes=shape.modes)
                 return optax.softmax_cross_entropy_with_integer_labels(
                     head_logits(everything.head, backbone.pool(y)), labels
                 ).mean()

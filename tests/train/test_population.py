@@ -20,7 +20,7 @@ RATES = (1e-3, 3e-4, 1e-4)
 
 def together(lab, members, *, bench=None, upto=None):
     bench = bench or lab.bench
-    inputs = lab.recomputed(members[0].program.entry)
+    inputs = lab.recomputed(lab.entry(members[0].spec.plan))
     advance(bench, members, inputs, upto or bench.length.steps, lambda _: None)
     sound = [member for member in members if member.lost_at is None]
     answers = {split: answers_of(bench, sound, inputs, split) for split in ("val", "test")}
@@ -57,7 +57,7 @@ def test_one_that_its_user_ends_disturbs_nobody_and_may_go_on(lab, deep_plan, de
     specs = [lab.spec(deep_plan, rate) for rate in RATES]
     members = [lab.begin(spec, deep_program, where) for spec, where in zip(specs, places, strict=True)]
     bench = lab.bench._replace(halted=lambda: [specs[0].id])
-    inputs, total = lab.recomputed(deep_program.entry), bench.length.steps
+    inputs, total = lab.recomputed(lab.entry(deep_plan)), bench.length.steps
     advance(bench, members, inputs, total, lambda _: None)
     assert [member.step for member in members] == [total // 2, total, total]
     (answers,) = answers_of(bench, members[:1], inputs, "val")
@@ -111,14 +111,14 @@ def test_every_step_takes_the_rate_of_its_own(lab, deep_plan, deep_program, tmp_
         return deep_program.run(state, frozen, x, labels, rates, key)
 
     member = lab.begin(lab.spec(deep_plan), deep_program._replace(run=run), TrialPaths(tmp_path))
-    advance(lab.bench, [member], lab.recomputed(deep_program.entry), lab.bench.length.steps, lambda _: None)
+    advance(lab.bench, [member], lab.recomputed(lab.entry(deep_plan)), lab.bench.length.steps, lambda _: None)
     member.checkpoints.close()
     assert len(np.unique(member.rates[:, -1])) == lab.bench.length.steps
     np.testing.assert_array_equal(np.stack(taken), member.rates)
 
 
 def test_a_batch_that_is_not_on_the_device_is_refused(lab, deep_plan, deep_program, tmp_path):
-    member, inputs = lab.begin(lab.spec(deep_plan), deep_program, TrialPaths(tmp_path)), lab.recomputed(deep_program.entry)
+    member, inputs = lab.begin(lab.spec(deep_plan), deep_program, TrialPaths(tmp_path)), lab.recomputed(lab.entry(deep_plan))
 
     def on_host(plan, seed):
         return (np.asarray(x) for x in inputs.train(plan, seed))

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from fteng.errors import Interrupted
-from fteng.freeze import partition
-from fteng.freeze.partition import Parameters
 from fteng.freeze.plan import prefix_plan, stage_set_plan
 from fteng.paths import TrialPaths, read_json
 from fteng.results import read_predictions
 from fteng.train.checkpoint import read_final
-from fteng.train.step import batch_norm_modes, initial_state
+from fteng.train.shape import shape_of
+from fteng.train.start import untrained
+from fteng.train.step import initial_state
 from fteng.trials import Variant
 
 
@@ -23,10 +23,9 @@ def outcome(lab, spec, where: TrialPaths):
     result = read_json(where.result)
     del result["cost"], result["audit"]
     answers = {split: answers.logits.tobytes() for split, answers in read_predictions(where.predictions).items()}
-    end, modes = len(spec.plan.stages), batch_norm_modes(spec.plan, spec.variant)
-    parameters = Parameters(lab.start.stages[:end], lab.head)
-    mask = partition.trainable_mask(spec.plan, parameters)
-    state, _ = initial_state(parameters, lab.start.stats[:end], mask, modes, lab.bench.recipe)
+    recipe = lab.bench.recipe
+    network = untrained(lab.start._replace(heads={spec.plan.tap: lab.head}), shape_of(spec.plan, spec.variant, recipe))
+    state, _ = initial_state(network, recipe)
     final = read_final(where.final, {"trainable": state.trainable, "stats": state.stats})
     return result, answers, where.metrics.read_text(), [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(final)]
 

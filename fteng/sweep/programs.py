@@ -3,52 +3,22 @@
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fteng.backbones.backbone import Backbone, BatchNormMode
+from fteng.backbones.backbone import Backbone
 from fteng.backbones.flops import StageFlops
 from fteng.config import TrainConfig
 from fteng.data.prepare import Dataset
-from fteng.entry import Entry, entry_of
-from fteng.freeze import partition
 from fteng.freeze.partition import Parameters
-from fteng.freeze.plan import FreezePlan
 from fteng.prefix.walk import Walk, as_float32
 from fteng.train.batches import class_shares, length_of
-from fteng.train.step import Lowered, Program, batch_norm_modes, compile_step, initial_state, lower_step
-from fteng.train.trial import Start
-from fteng.trials import TrialSpec
-
-
-class Shape(NamedTuple):
-    """What trials of one compiled step have in common; modes: of batch norm, one a stage."""
-
-    plan: FreezePlan
-    modes: tuple[BatchNormMode, ...]
-    entry: Entry
-
-
-def shape_of(spec: TrialSpec, recipe: TrainConfig) -> Shape:
-    """The shape of a trial."""
-    return Shape(spec.plan, batch_norm_modes(spec.plan, spec.variant), entry_of(spec.plan, spec.variant, recipe))
-
-
-class Population(NamedTuple):
-    """What trials that can share their batches have in common."""
-
-    start: str
-    entry: Entry
-    seed: int
-
-
-def population_of(spec: TrialSpec, recipe: TrainConfig) -> Population:
-    """With which others a trial can advance."""
-    return Population(spec.variant.start, entry_of(spec.plan, spec.variant, recipe), spec.seed)
+from fteng.train.shape import Shape
+from fteng.train.start import Start, untrained
+from fteng.train.step import Frozen, Lowered, Program, TrainState, compile_step, initial_state, lower_step
 
 
 class Programs:
@@ -80,18 +50,17 @@ class Programs:
         return self._made[shape, lane]
 
     def _lower(self, shape: Shape, lane: int, start: Start) -> Lowered:
-        end = len(shape.plan.stages)
-        parameters = Parameters(start.stages[:end], start.heads[shape.plan.tap])
-        mask = partition.trainable_mask(shape.plan, parameters)
+        network = untrained(start, shape)
+
+        def begin(parameters: Parameters, stats: tuple[Any, ...]) -> tuple[TrainState, Frozen]:
+            return initial_state(network._replace(parameters=parameters, stats=stats), self._recipe)
+
         # Only shapes are needed here; the state itself belongs to each trial.
-        begin = partial(initial_state, mask=mask, modes=shape.modes, recipe=self._recipe)
-        state, frozen = jax.eval_shape(begin, parameters, start.stats[:end])
+        state, frozen = jax.eval_shape(begin, network.parameters, network.stats)
         mesh = self._mesh.lane(lane)
         x = mesh.like_batch(jax.eval_shape(as_float32, self._at[shape.entry]))
         labels = mesh.like_batch(jax.ShapeDtypeStruct((self._batch,), np.int32))
-        small = mesh.like_whole((jnp.zeros(end + 1), jax.random.key(0)))
+        small = mesh.like_whole((jnp.zeros(len(shape.plan.stages) + 1), jax.random.key(0)))
         arguments = (mesh.like_whole(state), mesh.like_frozen(frozen), x, labels, *small)
         shares = class_shares(self._dataset)
-        return lower_step(
-            self._backbone, shape.plan, mask, shape.modes, shape.entry, self._recipe, shares, self._flops, arguments, mesh
-        )
+        return lower_step(self._backbone, shape, network.mask, self._recipe, shares, self._flops, arguments, mesh)
