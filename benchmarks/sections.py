@@ -217,8 +217,7 @@ SECTIONS = {
 whichever is faster at that depth, one run after the other (a) and with features cached by hand (b). Trials are compared by
 the seconds of their steps alone. Our trials of a depth (n of them) advance together and share their seconds, so that a range
 is that of torch's two trials alone, and of ours no spread is known; the race is timed from the first line to the report.
-PyTorch's sweep is reckoned from some of its trials. The race's rows are of an earlier rule, which ended it sooner (docs/sweep.md).
-It needs a Python with torch: `--torch-python=PYTHON`.""",
+PyTorch's sweep is reckoned from some of its trials. It needs a Python with torch: `--torch-python=PYTHON`.""",
         (Table("", every, _COSTS),),
     ),
     "backbones": Section(
