@@ -141,6 +141,15 @@ def test_every_kind_of_plan_passes_its_audit(lab, tmp_path, make, arguments):
     assert [check["passed"] for check in result["audit"]] == [True] * 4 + [None]
 
 
+def test_a_trial_in_which_a_frozen_bit_changed_has_failed(lab, deep_plan, deep_program, tmp_path):
+    stages, stats = lab.start.source
+    moved = jax.tree.map(lambda leaf: np.nextafter(leaf, np.inf), stages[0])
+    other = lab._replace(start=lab.start._replace(source=((moved, *stages[1:]), stats)))
+    result = other.run(other.spec(deep_plan), deep_program, TrialPaths(tmp_path))
+    assert result["status"] == "failed"
+    assert result["note"].startswith(f"frozen parameters are bit-equal: changed: {lab.backbone.stages[0]}")
+
+
 @pytest.mark.slow
 def test_statistics_follow_the_freeze(lab, deep_plan, tmp_path):
     """`batch` moves the statistics of trained stages; those of frozen ones stay, bit for bit."""
