@@ -17,6 +17,15 @@ def test_write_is_whole_or_absent(tmp_path):
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["x.json"]
 
 
+def test_who_is_reading_keeps_what_it_began_with(tmp_path):
+    file = tmp_path / "record.json"
+    paths.write_text(file, "before")
+    with file.open() as reader:
+        paths.write_text(file, "after")
+        assert reader.read() == "before"
+    assert file.read_text() == "after"
+
+
 def test_a_cut_off_file_is_named(tmp_path):
     (tmp_path / "x.json").write_text('{"a": ')
     with pytest.raises(UserError, match=r"x\.json is not JSON"):

@@ -102,6 +102,12 @@ def test_a_perfect_score_of_few_groups_is_no_certainty() -> None:
     assert (worst.value, worst.low, worst.high) == (0, 0, pytest.approx(1 - 0.025 ** (1 / 12)))
 
 
+def test_resamples_of_few_groups_vary_too_little_and_that_is_made_good() -> None:
+    draws = np.array([0.0, 2.0, 1.0])
+    assert standard_error(draws, 2) == pytest.approx(np.sqrt(2))
+    assert standard_error(draws, 10**6) == pytest.approx(1.0)
+
+
 def test_no_interval_where_the_resamples_cannot_carry_one() -> None:
     score = np.random.default_rng(0).normal(size=30)
     # One malignant image: every third resample lacks it.

@@ -43,6 +43,19 @@ def test_a_tiny_validation_set_shows_nothing_so_the_best_itself_is_recommended()
     assert "nothing can be shown to be as good" in found.reason
 
 
+@pytest.mark.parametrize(("groups", "verdict"), [(9, "unclear"), (10, "worse")])
+def test_below_ten_groups_nothing_is_looked_at(groups: int, verdict: str) -> None:
+    """Half of each group wrong, or a little more: hardly any spread, and far behind what is always right."""
+    labels = np.tile([0, 1], 10 * groups)
+    of = np.repeat(np.arange(groups), 20).astype(str)
+    right = as_predictions(labels, labels - 0.5)._replace(groups=of)
+    wrong = (np.arange(len(labels)) % 20 < 10) | (np.arange(len(labels)) % 60 == 11)
+    half = as_predictions(labels, np.where(wrong, 0.5 - labels, labels - 0.5))._replace(groups=of)
+    candidates = [candidate_at(0, [right]), candidate_at(1, [half])]
+    found = recommend(candidates, "accuracy", 0.01, 0.95, group_weights(of, 400, seed=0))
+    assert [row.verdict for row in found.comparisons] == ["best", verdict]
+
+
 def test_among_perfect_depths_the_shallowest_is_the_best_even_on_few_images() -> None:
     labels = np.repeat([0, 1], 15)
     candidates = [candidate_at(depth, [as_predictions(labels, (labels - 0.5) * (depth + 1))]) for depth in range(5)]

@@ -102,6 +102,13 @@ def test_what_is_not_kept_starts_from_the_nearest_kept_below(site, tmp_path):
     assert_same(all_of(above, job, 1), all_of(cache.inputs_at(job, {}, Entry(5)), job, 1))
 
 
+def test_what_is_rounded_is_read_where_it_was_kept_and_nowhere_above(site):
+    for precision, exact in (("float32", True), ("float16", False)):
+        job = make_job(site, activations=precision)
+        assert cache.read_from(job, {Entry(3)}, Entry(3)) == (3, job.layout.slots)
+        assert cache.read_from(job, {Entry(3)}, Entry(5)) == ((3, job.layout.slots) if exact else (0, 0))
+
+
 @pytest.mark.slow
 def test_fresh_views_differ_from_step_to_step_and_seed_to_seed_and_only_evaluation_is_kept(site, tmp_path):
     job = make_job(site, augment=("shift", "flip"), views=0)
