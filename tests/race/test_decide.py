@@ -73,10 +73,11 @@ def test_who_is_behind_but_may_catch_up_goes_on():
 def test_who_is_not_shown_to_be_behind_goes_on_whatever_the_best_there_is() -> None:
     """A classifier far ahead stops nobody alone: at the rung these two differ by two images of 400."""
     shallow, probe = standing("shallow", 0.7, 0.71), standing("probe", 0.99, trained=False)
-    logits = shallow.rungs[0].logits.copy()
+    led = answers(0.7)
+    logits = led.logits.copy()
     right = np.flatnonzero(logits.argmax(axis=1) == LABELS)[:2]
     logits[right] = logits[right, ::-1]
-    now = shallow.rungs[0]._replace(logits=logits)
+    now = led._replace(logits=logits)
     verdict = decide.can_win(Standing("deep", (now,), now, True), 0, [shallow], probe, judge())
     assert verdict.goes_on
     assert verdict.why.startswith("at this rung -0.005")
