@@ -45,7 +45,7 @@ class Benchmark(NamedTuple):
 # In the order of the page.
 BENCHMARKS = (
     Benchmark("demo"),
-    Benchmark("sweep", ("--depths=0,4,8,12,16,all", "--repeats=2", "--epochs=4", "--modes=eager,compile"), torch=True),
+    Benchmark("sweep", ("--modes=eager,compile",), torch=True),
     Benchmark("backbones", torch=True),
     Benchmark("probes"),
     Benchmark("convolution"),

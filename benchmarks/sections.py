@@ -215,8 +215,8 @@ SECTIONS = {
     "sweep": Section(
         """A whole sweep of EfficientNet-Lite0 on digits, against the best PyTorch we could write by hand, eager or compiled,
 whichever is faster at that depth, one run after the other (a) and with features cached by hand (b). Trials are compared by
-the seconds of their steps alone. Our trials of a depth (n of them) advance together and share their seconds, so that a range
-is that of torch's two trials alone, and of ours no spread is known; the race is timed from the first line to the report.
+the seconds of their steps alone. n is of torch's trials at each depth, and so is a range: our four trials of a depth advance
+together and share their seconds, one measurement without a spread. The race is timed from the first line to the report.
 PyTorch's sweep is reckoned from some of its trials. It needs a Python with torch: `--torch-python=PYTHON`.""",
         (Table("", every, _COSTS),),
     ),

@@ -29,7 +29,12 @@ class TrialPaths(NamedTuple):
 
     def status(self) -> str | None:
         """How `result` says that the trial ended; None: there is none. Raises UserError where it is damaged."""
-        return self.read_result("status")["status"] if self.result.exists() else None
+        if not self.result.exists():
+            return None
+        status = self.read_result("status")["status"]
+        if not isinstance(status, str):
+            raise UserError(f"{self.result} is damaged (its status is {status!r}); delete it, and its trial is run again")
+        return status
 
     @property
     def metrics(self) -> Path:

@@ -49,10 +49,9 @@ def pending_trials(ground: Ground, study: StudyPaths, reporter: Reporter, among:
         if racing and is_over(study, ground.specs, race_settings(ground.config, len(ground.dataset.classes))):
             return []
         mine = [spec.id for spec in ground.specs if among is None or spec.id in among]
-        for trial in mine:
-            _tidy(study.trial(trial), reporter)
         stopped = steer.read(study).stopped
-        unfinished = [trial for trial in mine if study.trial(trial).status() in (None, "stopped") and trial not in stopped]
+        found = {trial: _tidied(study.trial(trial), reporter) for trial in mine}
+        unfinished = [trial for trial, status in found.items() if status in (None, "stopped") and trial not in stopped]
         # Which of them a race asks for, it finds out itself.
         return [spec.id for spec in ground.specs] if racing else unfinished
 
@@ -61,15 +60,16 @@ def pending_trials(ground: Ground, study: StudyPaths, reporter: Reporter, among:
     return [spec for spec in ground.specs if spec.id in wanted]
 
 
-def _tidy(where: TrialPaths, reporter: Reporter) -> None:
-    """A damaged result is kept under another name, and the trial counts as not run; what a kill between the result and the
-    clean-up left goes."""
+def _tidied(where: TrialPaths, reporter: Reporter) -> str | None:
+    """How the trial ended, None where it did not. A damaged result is kept under another name, and the trial counts as not run;
+    what a kill between the result and the clean-up left goes."""
     try:
         status = where.status()
     except UserError:
         aside = where.result.with_suffix(".damaged")
         where.result.replace(aside)
         reporter.say(f"{where.result} is damaged (now {aside.name}); its trial is run again")
-        return
+        return None
     if status not in (None, "stopped") and where.running.exists():
         shutil.rmtree(where.running)
+    return status

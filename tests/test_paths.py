@@ -26,6 +26,17 @@ def test_who_is_reading_keeps_what_it_began_with(tmp_path):
     assert file.read_text() == "after"
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"steps": 3}', '{"status": null}'])
+def test_a_result_that_does_not_say_how_it_ended_is_named(tmp_path, content):
+    where = paths.TrialPaths(tmp_path)
+    assert where.status() is None
+    where.result.write_text(content)
+    with pytest.raises(UserError, match=r"result\.json is .*delete it, and its trial is run again"):
+        where.status()
+    where.result.write_text('{"status": "done"}')
+    assert where.status() == "done"
+
+
 def test_a_cut_off_file_is_named(tmp_path):
     (tmp_path / "x.json").write_text('{"a": ')
     with pytest.raises(UserError, match=r"x\.json is not JSON"):

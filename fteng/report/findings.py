@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fteng.analysis.metrics import METRICS
+from fteng.freeze.plan import describe_probe
 from fteng.report import view, words
 from fteng.steer import BY_USER
 
@@ -34,7 +35,7 @@ def answer(summary: Summary) -> dict[str, Any]:
         warnings.append(f"The study is not finished: {far} ended. The answer can change.")
     choice = summary["recommendation"]
     metric, n = choice["metric"], sum(summary["dataset"]["counts"].get("test", {}).values())
-    what = _what(summary, row)
+    what = _imperative(summary, row)
     unit = "images" if summary["dataset"]["groups"].get("test", n) == n else "groups"
     seeds = "" if view.is_probe(row) else f" ({words.number(row['seeds'], 'seed')})"
     estimate = row["test"].get(metric) or {"value": None, "low": None}
@@ -93,14 +94,16 @@ def _cheaper(summary: Summary, row: Mapping[str, Any]) -> str:
     if not open_:
         return ""
     closest = max(open_, key=lambda other: other["difference"])
-    what = _what(summary, closest)
+    what = _imperative(summary, closest)
+    # Beside the classifier that was solved there may be one that trials fitted.
+    stepped = not closest["trainable_stages"] and closest["label"] != describe_probe(closest["tap"])
     return (
         f" Of what trains less this comes closest, and these images cannot tell it from the best: {what[0].lower()}{what[1:]}"
-        f" ({words.score(closest['score'])} {words.metric_name(metric)} on validation)."
+        f"{', trained by steps' * stepped} ({words.score(closest['score'])} {words.metric_name(metric)} on validation)."
     )
 
 
-def _what(summary: Summary, row: Mapping[str, Any]) -> str:
+def _imperative(summary: Summary, row: Mapping[str, Any]) -> str:
     """A way of training as an imperative."""
     way = view.way(row).removeprefix(", ")
     return words.plan(row["freeze_depth"], row["tap"], summary["stages"], row.get("trainable_stages", []), way)

@@ -115,7 +115,8 @@ def plan(freeze_depth: int | None, tap: str, stages: Sequence[str], trained: Seq
     upto = stages.index(tap) + 1
     dropped = "" if upto == len(stages) else f"drop the {number(len(stages) - upto, 'stage')} behind it"
     if freeze_depth is not None and freeze_depth >= upto:
-        return f"Tune no stage; fit a linear classifier on the output of {tap}" + f" and {dropped}" * bool(dropped)
+        text = f"Tune no stage; fit a linear classifier on the output of {tap}" + f" and {dropped}" * bool(dropped)
+        return text + f" ({way})" * bool(way)
     if freeze_depth is None:
         text = f"Tune only {', '.join(trained)}"
     elif freeze_depth == 0:

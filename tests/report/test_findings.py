@@ -32,6 +32,8 @@ def test_says_what_is_cheaper_and_not_told_apart() -> None:
     assert "comes closest, and these images cannot tell it from the best: tune no stage; fit a linear classifier on the" in page
     assert "output of block1" in page
     assert "(0.800 balanced accuracy on validation)." in page
+    alternatives[1] |= {"label": "linear classifier on block1, trained by steps"}
+    assert "block1 and drop the 16 stages behind it, trained by steps (0.800 balanced" in report.render(summary)
     for row in alternatives:
         row["verdict"] = "worse"
     assert "comes closest" not in report.render(summary)

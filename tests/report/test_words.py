@@ -24,6 +24,11 @@ def test_plan_in_words(depth: int | None, tap: str, said: str) -> None:
     assert words.plan(depth, tap, STAGES, ["stem", "block1"]) == said
 
 
+def test_a_way_of_training_stands_beside_every_plan() -> None:
+    assert words.plan(12, "conv_head", STAGES, [], "bias only").endswith("tune the rest (bias only)")
+    assert words.plan(18, "conv_head", STAGES, [], "batch norm adapted").endswith("the output of conv_head (batch norm adapted)")
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [(0, "0"), (0.5, "0.50"), (999, "999"), (1000, "1.00 k"), (1.64e9, "1.64 G"), (2.5e17, "250 P"), (None, "undefined")],
