@@ -95,18 +95,19 @@ def _cheaper(summary: Summary, row: Mapping[str, Any]) -> str:
         return ""
     closest = max(open_, key=lambda other: other["difference"])
     what = _imperative(summary, closest)
-    # Beside the classifier that was solved there may be one that trials fitted.
-    stepped = not closest["trainable_stages"] and closest["label"] != describe_probe(closest["tap"])
     return (
         f" Of what trains less this comes closest, and these images cannot tell it from the best: {what[0].lower()}{what[1:]}"
-        f"{', trained by steps' * stepped} ({words.score(closest['score'])} {words.metric_name(metric)} on validation)."
+        f". It has {words.score(closest['score'])} {words.metric_name(metric)} on validation."
     )
 
 
 def _imperative(summary: Summary, row: Mapping[str, Any]) -> str:
     """A way of training as an imperative."""
-    way = view.way(row).removeprefix(", ")
-    return words.plan(row["freeze_depth"], row["tap"], summary["stages"], row.get("trainable_stages", []), way)
+    trained, way = row.get("trainable_stages", []), view.way(row).removeprefix(", ")
+    # Beside the classifier that was solved there may be one that trials fitted.
+    stepped = not trained and row["label"] != describe_probe(row["tap"])
+    way = ", ".join(part for part in ("trained by steps" * stepped, way) if part)
+    return words.plan(row["freeze_depth"], row["tap"], summary["stages"], trained, way)
 
 
 def of_sections(summary: Summary) -> dict[str, str]:

@@ -31,9 +31,9 @@ def test_says_what_is_cheaper_and_not_told_apart() -> None:
     page = report.render(summary)
     assert "comes closest, and these images cannot tell it from the best: tune no stage; fit a linear classifier on the" in page
     assert "output of block1" in page
-    assert "(0.800 balanced accuracy on validation)." in page
+    assert "It has 0.800 balanced accuracy on validation." in page
     alternatives[1] |= {"label": "linear classifier on block1, trained by steps"}
-    assert "block1 and drop the 16 stages behind it, trained by steps (0.800 balanced" in report.render(summary)
+    assert "block1 and drop the 16 stages behind it (trained by steps). It has 0.800 balanced" in report.render(summary)
     for row in alternatives:
         row["verdict"] = "worse"
     assert "comes closest" not in report.render(summary)
@@ -75,7 +75,9 @@ def test_a_score_without_an_interval_says_so() -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_one_trial_only() -> None:
     shown = Page(report.render(make_summary(depths=(18,), rates=(1e-3,), seeds=(0,), metrics=JUDGED)))
-    assert "Tune no stage; fit a linear classifier on the output of conv_head: balanced accuracy 0.66" in shown.text
+    assert (
+        "Tune no stage; fit a linear classifier on the output of conv_head (trained by steps): balanced accuracy 0.66" in shown.text
+    )
     assert "There is no second plan to compare with." in shown.text
     assert [name for name in shown.ids() if name in SECTIONS] == list(SECTIONS)
 
