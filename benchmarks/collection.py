@@ -156,15 +156,16 @@ def high_pass(grey: np.ndarray) -> np.ndarray:
     return np.repeat((0.5 + large - ndimage.gaussian_filter(large, 2.0))[:, :, None], 3, axis=2)
 
 
-def run(case: Case, where: Path, *more: str) -> dict[str, Any] | None:
-    """The summary of the study in `where`, or None where it failed, said on stderr. more: flags; their values end its name."""
-    workdir, flags = where / "-".join([case.name, *(flag.rpartition("=")[2] for flag in more)]), list(case.flags)
+def run(case: Case, where: Path, *more: str, end: str = "", module: str = "fteng.main") -> dict[str, Any] | None:
+    """The summary of the study in `where`, or None where it failed, said on stderr. more: flags; end: of its folder's name;
+    module: that runs it."""
+    workdir, flags = where / f"{case.name}{end}", list(case.flags)
     if case.write is not None:
         folder = where / f"{case.name}-images"
         if not folder.exists():
             case.write(folder)
         flags.append(f"--config.data.path={folder}")
-    command = [sys.executable, "-m", "fteng.main", f"--config={case.config}", f"--workdir={workdir}", *flags, *more]
+    command = [sys.executable, "-m", module, f"--config={case.config}", f"--workdir={workdir}", *flags, *more]
     ended = subprocess.run(command, cwd=_ROOT, env=dict(os.environ), check=False, capture_output=True, text=True)
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or [f"exit {ended.returncode}"])[-1]

@@ -1,7 +1,7 @@
 """Which trials of a race go on, decided on validation alone: pure functions of answers that stand on disk, so that a race that was
 killed decides again what it had decided. Imports no jax."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +13,6 @@ from fteng.analysis.metrics import METRICS
 from fteng.analysis.recommend import FEWEST_GROUPS, Candidate, recommend
 from fteng.results import Predictions
 
-# Each rung trains three times as long as the one before, and a third of the rates go on from it (successive halving, Jamieson and
-# Talwalkar 2016, with eta = 3).
-_ETA = 3
 # What trains more stages starts lower and gains more: a way may gain this many times as much as any before it.
 _GROWTH = 2.0
 # A logit so far above the others that no metric tells it from certainty.
@@ -32,13 +29,15 @@ class Judge(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """One way of training (a plan and a variant) at its best rate so far. rungs: its answers to val at every rung, None where it
-    was not asked, since it ended before there was a race; last: the newest of them; trained: whether any stage trains."""
+    """One way of training (a plan and a variant) at one rate. rungs: its answers to val at every rung, None where it
+    was not asked, since it ended before there was a race; last: the newest of them; trained: whether any stage trains; rate: of
+    `last`, None of the linear classifier."""
 
     name: str
     rungs: tuple[Predictions | None, ...]
     last: Predictions
     trained: bool
+    rate: float | None
 
 
 class Verdict(NamedTuple):
@@ -49,41 +48,41 @@ class Verdict(NamedTuple):
 
 
 def rungs(epochs: int) -> tuple[int, ...]:
-    """Epochs after which rates are compared; the last is the end."""
-    return tuple(sorted({-(-epochs // _ETA**2), -(-epochs // _ETA), epochs}))
+    """Epochs after which ways are compared, thirds of the whole; the last is the end."""
+    return tuple(sorted({-(-epochs * part // 3) for part in (1, 2, 3)}))
 
 
-def may_stop(epoch: int, epochs: int) -> bool:
-    """Whether depths are compared after `epoch`: before a third of the way the deepest are still in the dip they begin with."""
-    return epoch * _ETA >= epochs
+def ranked(standings: Sequence[Standing], judge: Judge) -> list[Standing]:
+    """In order of merit: by the score of the last answers, ties by log loss, then the lower rate first."""
+
+    def merit(one: Standing) -> tuple[float, float, float]:
+        return _score(one.last, judge.metric), _score(one.last, "log_loss"), -(one.rate or 0.0)
+
+    return sorted(standings, key=merit, reverse=True)
 
 
-def places(rates: int) -> int:
-    """How many of so many rates go on: a third, rounded up."""
-    return -(-rates // _ETA)
+def left_behind(one: Standing, nearest: Standing, judge: Judge) -> str:
+    """In words, where a way ended further behind the nearest one that trains less than the margin, at the same rate, which may
+    then be too high for it; else empty."""
+    behind = _score(nearest.last, judge.metric) - _score(one.last, judge.metric)
+    if not behind > judge.margin:
+        return ""
+    return f"at rate {one.rate:g} it ends {behind:.3f} behind {nearest.name}, more than the margin of {judge.margin:g}"
 
 
-def ranking(answers: Mapping[float, Predictions], judge: Judge) -> list[float]:
-    """The rates in order of merit: by score, ties by log loss, then the lower rate first."""
-
-    def merit(rate: float) -> tuple[float, float, float]:
-        return _score(answers[rate], judge.metric), _score(answers[rate], "log_loss"), -rate
-
-    return sorted(answers, key=merit, reverse=True)
-
-
-def can_win(way: Standing, rung: int, finished: Sequence[Standing], incumbent: Standing, judge: Judge) -> Verdict:
-    """Whether a way that stands at `rung` may still get the best score.
+def can_win(way: Standing, rung: int, before: Sequence[Standing], incumbent: Standing, judge: Judge) -> Verdict:
+    """Whether a way that stands at `rung` may still get the best score. before: every rate that ended of ways that train less.
 
     It goes on unless two things are shown, each by a paired bootstrap over groups with one-sided confidence: that it lies behind
-    the best of the others at the same rung (like with like), and that, even if it gains from here twice as much as the one that
-    gained most, it ends behind the best there is. Before any trained way has ended nobody knows what may be gained: it goes on.
+    the best of those before it at the same rung and rate (like with like: a high rate scores low early and gains late), and that,
+    even if it gains from here twice as much as the one of them that gained most, it ends behind the best there is. Where none
+    has ended at its rate nobody knows what may be gained: it goes on.
     """
-    rivals = [(one, answers) for one in finished if one.trained and (answers := one.rungs[rung]) is not None]
+    rivals = [(one, answers) for one in before if one.rate == way.rate and (answers := one.rungs[rung]) is not None]
     gains = [_score(one.last, judge.metric) - _score(answers, judge.metric) for one, answers in rivals]
     gains = [gain for gain in gains if np.isfinite(gain)]
     if not gains:
-        return Verdict(True, "no trained way has ended yet, so what may still be gained is not known")
+        return Verdict(True, "nothing has ended at this rate yet, so what may still be gained is not known")
     now = way.last
     leader, led = max(rivals, key=lambda rival: _score(rival[1], judge.metric))
     behind, reach = _difference(now, led, judge)

@@ -26,10 +26,15 @@ class Field(NamedTuple):
     judge: Judge
     settings: Mapping[str, Any]
 
+    def first_seed(self, way: Way) -> dict[float, TrialSpec]:
+        """The trials of a way at the first of its seeds, by rate."""
+        seed = next(iter(self.ways[way]))[1]
+        return {rate: spec for (rate, one), spec in self.ways[way].items() if one == seed}
+
     @property
     def standing(self) -> Standing:
         """Of the linear classifier."""
-        return Standing(self.probe.name, (), self.probe.val[0], False)
+        return Standing(self.probe.name, (), self.probe.val[0], False, None)
 
 
 def make_field(specs: Sequence[TrialSpec], probe: Candidate, judge: Judge, settings: Mapping[str, Any]) -> Field:

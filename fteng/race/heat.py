@@ -17,8 +17,7 @@ from fteng.trials import TrialSpec
 
 
 class Heat:
-    """The rates of one way, side by side; opened when they first train in this process. ended: rates that ended before there was a
-    race, and have no answers at its rungs."""
+    """The rates of one way, side by side; opened when they first train in this process."""
 
     def __init__(self, track: Track, arms: Mapping[float, TrialSpec]) -> None:
         self._track, self._arms = track, arms
@@ -26,9 +25,10 @@ class Heat:
         self._fresh: set[Shape] = set()
         self._per_epoch = track.site.bench.length.per_epoch
         marks = decide.rungs(track.site.ground.config.train.epochs)[:-1]
+        # Those ended before there was a race, and have no answers at its rungs.
         done = self._among(list(arms), "done")
-        self.ended = from_main(lambda: [rate for rate in done if not all(self._rung(rate, epoch).exists() for epoch in marks)])
-        self._alive = [rate for rate in arms if rate not in self.ended]
+        self._ended = from_main(lambda: [rate for rate in done if not all(self._rung(rate, epoch).exists() for epoch in marks)])
+        self._alive = [rate for rate in arms if rate not in self._ended]
 
     def answers_at(self, epoch: int) -> dict[float, Predictions]:
         """To val after `epoch`, of every rate that still runs; from disk where they stand there. What diverged before is out."""
@@ -44,10 +44,6 @@ class Heat:
             self._close_lost(members)
         self._alive = from_main(lambda: [rate for rate in self._alive if self._rung(rate, epoch).exists()])
         return {rate: read_predictions(self._rung(rate, epoch))["val"] for rate in self._alive}
-
-    def admit(self, rate: float) -> None:
-        """A rate that was dropped runs again."""
-        self._alive.append(rate)
 
     def stop(self, rates: Sequence[float], epoch: int, why: str) -> None:
         """These train no more."""
@@ -70,7 +66,7 @@ class Heat:
             answers = {split: answers_of(site.bench, list(sound.values()), inputs, split) for split in ("val", "test")}
             for place, member in enumerate(sound.values()):
                 close_trial(self._track, member, {split: found[place] for split, found in answers.items()}, self._fresh)
-        done = self._among([*self._alive, *self.ended], "done")
+        done = self._among([*self._alive, *self._ended], "done")
         return {rate: final_answers(self._track, self._arms[rate])["val"] for rate in done}
 
     def _close_lost(self, members: Mapping[float, Running]) -> None:

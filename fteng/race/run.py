@@ -1,7 +1,7 @@
-"""The race itself: from what trains little to what trains much, rates by successive halving, depths while they can win, then seeds
-of what is left."""
+"""The race itself: from what trains little to what trains much, each at the rate that was best before while it can win; then more
+rates and seeds of what would be recommended."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from fteng import paths
 from fteng.analysis.recommend import Candidate, best_rate, recommend
 from fteng.distributed import is_main
 from fteng.race import decide
+from fteng.race.course import Course
 from fteng.race.decide import Standing
 from fteng.race.field import Field, Way, way_name
-from fteng.race.heat import Heat, final_answers, statuses
-from fteng.results import Predictions
+from fteng.race.heat import final_answers, statuses
 from fteng.sweep.cost import plan_work
 from fteng.sweep.run import run_exhaustive
 from fteng.sweep.track import Track
@@ -29,114 +29,74 @@ def run_race(track: Track, field: Field, record: Path) -> None:
     """
     plan_work(track, [spec for trials in field.ways.values() for spec in trials.values()])
     decisions: list[dict[str, Any]] = []
-    finished: list[Standing] = []
+    finished: list[list[Standing]] = []
     for way in field.ways:
-        standing = _run_way(track, field, way, finished, decisions)
-        if standing is not None and way[1].init == "pretrained":
-            finished.append(standing)
+        ended = Course(track, field, way, finished, decisions).run()
+        if ended and way[1].init == "pretrained":
+            finished.append(ended)
         _write(track, field, record, decisions, over=False)
-    _run_seeds(track, field, decisions)
+    _settle(track, field, decisions)
     _write(track, field, record, decisions, over=True)
 
 
-def _run_way(
-    track: Track, field: Field, way: Way, finished: Sequence[Standing], decisions: list[dict[str, Any]]
-) -> Standing | None:
-    """One plan and variant with all its rates, at the first seed. Returns how it ended, None where it was stopped or lost."""
-    plan, variant = way
-    name, trained, control = way_name(way), any(plan.trains), variant.init != "pretrained"
-    seed = next(iter(field.ways[way]))[1]
-    arms = {rate: spec for (rate, one), spec in field.ways[way].items() if one == seed}
-    ended = [field.standing, *finished]
-    incumbent = decide.best_standing(ended, field.judge)
+def _settle(track: Track, field: Field, decisions: list[dict[str, Any]]) -> None:
+    """Of what would be recommended and of what is best the rates beside its own, until none of them is better, then the other
+    seeds; until both stand on every seed.
 
-    def note(epoch: int, what: str, rates: Sequence[float], why: str, score: float | None = None) -> None:
-        decisions.append(decide.decision(name, epoch, what, [arms[rate].id for rate in rates], why, score))
-
-    if trained and not control and (why := decide.nothing_to_win(incumbent, ended, field.judge)):
-        note(0, "not begun", list(arms), why)
-        return None
-    heat = Heat(track, arms)
-    history: list[Predictions | None] = []
-    benched: list[float] = []
-    marks = decide.rungs(track.site.ground.config.train.epochs)
-    for rung, epoch in enumerate(marks[:-1]):
-        answers = heat.answers_at(epoch)
-        while not answers and benched and not heat.ended:
-            # All that went on were lost: the best of those that were dropped takes their place.
-            heat.admit(benched.pop(0))
-            answers = heat.answers_at(epoch)
-        if not answers:
-            history.append(None)
-            continue
-        ranked = decide.ranking(answers, field.judge)
-        best, kept = ranked[0], ranked[: decide.places(len(ranked))]
-        history.append(answers[best])
-        score = decide.shown_score(answers[best], field.judge)
-        judged = trained and not control and decide.may_stop(epoch, marks[-1])
-        now = Standing(name, tuple(history), answers[best], trained)
-        verdict = decide.can_win(now, rung, finished, incumbent, field.judge) if judged else None
-        if verdict is not None and not verdict.goes_on and not heat.ended:
-            heat.stop(ranked, epoch, f"stopped by the race: {verdict.why}")
-            note(epoch, "stopped", ranked, verdict.why, score)
-            return None
-        if dropped := ranked[len(kept) :]:
-            better = f"rate {best:g} has {'an undefined score' if score is None else format(score, '.3f')}"
-            heat.stop(dropped, epoch, f"stopped by the race: after epoch {epoch} {better}")
-            note(epoch, "rates dropped", dropped, better)
-            benched = [*dropped, *benched]
-        if verdict is not None:
-            note(epoch, "goes on", kept, verdict.why, score)
-    answers = heat.finish()
-    while not answers and benched:
-        heat.admit(benched.pop(0))
-        answers = heat.finish()
-    if not answers:
-        note(marks[-1], "lost", list(arms), "no rate went to its end with a score that can be relied on")
-        return None
-    best = decide.ranking(answers, field.judge)[0]
-    note(marks[-1], "ended", list(answers), "went to its end", decide.shown_score(answers[best], field.judge))
-    return Standing(name, (*history, answers[best]), answers[best], trained)
-
-
-def _run_seeds(track: Track, field: Field, decisions: list[dict[str, Any]]) -> None:
-    """The other seeds of what would be recommended and of what is best, until both stand on every seed."""
-    widened: set[tuple[Way, float]] = set()
+    Looks at what the race has asked for by then, which is the same after a kill, and in the end at all that stands on disk, as the
+    report will: trials that ended before there was a race may have another rate.
+    """
+    asked = {trial for row in decisions if row["decision"] != "not begun" for trial in row["trials"]}
+    settled: set[tuple[Way, float]] = set()
+    judged, everything = field.judge, False
     while True:
-        candidates, owners = _candidates(track, field, widened)
-        judged = field.judge
+        candidates, owners = _candidates(track, field, settled, asked)
         found = recommend(candidates, judged.metric, judged.margin, judged.confidence, judged.weights)
-        missing: list[TrialSpec] = []
-        before = len(widened)
+        before = len(asked), len(settled)
         for index in dict.fromkeys((found.index, found.best)):
             owner = owners[index]
-            if owner is None or owner in widened:
+            if owner is None or owner in settled:
                 continue
-            widened.add(owner)
             way, rate = owner
-            others = [spec for (one, _), spec in field.ways[way].items() if one == rate][1:]
-            if others:
-                what = "recommended by one seed" if index == found.index else "best on validation by one seed"
-                decisions.append(decide.decision(way_name(way), 0, "more seeds", [spec.id for spec in others], what, None))
-            missing += [spec for spec, status in zip(others, statuses(track, others), strict=True) if status in (None, "stopped")]
-        run_exhaustive(track, missing)
-        if len(widened) == before:
-            return
+            what, more = "more rates", [spec for spec in _beside(field.first_seed(way), rate) if spec.id not in asked]
+            if not more:
+                settled.add(owner)
+                what, more = "more seeds", [spec for (one, _), spec in field.ways[way].items() if one == rate][1:]
+            if more:
+                why = "recommended so far" if index == found.index else "best on validation so far"
+                decisions.append(decide.decision(way_name(way), 0, what, [spec.id for spec in more], why, None))
+                asked |= {spec.id for spec in more}
+                missing = [spec for spec, status in zip(more, statuses(track, more), strict=True) if status in (None, "stopped")]
+                run_exhaustive(track, missing)
+        if before == (len(asked), len(settled)):
+            if everything:
+                return
+            specs = [spec for trials in field.ways.values() for spec in trials.values()]
+            asked |= {spec.id for spec, status in zip(specs, statuses(track, specs), strict=True) if status == "done"}
+            everything = True
+
+
+def _beside(arms: Mapping[float, TrialSpec], rate: float) -> list[TrialSpec]:
+    """The trials at the next higher and the next lower rate."""
+    rates = sorted(arms)
+    place = rates.index(rate)
+    return [arms[one] for one in rates[max(place - 1, 0) : place + 2] if one != rate]
 
 
 def _candidates(
-    track: Track, field: Field, widened: Collection[tuple[Way, float]]
+    track: Track, field: Field, settled: Collection[tuple[Way, float]], asked: Collection[str]
 ) -> tuple[list[Candidate], list[tuple[Way, float] | None]]:
-    """All that has ended, in the order of the report, and of which way and rate each is; the classifier of none. One seed each,
-    but of what was widened."""
+    """What has ended of the trials `asked` for, in the order of the report, and of which way and rate each is; the classifier of
+    none. One seed each, but of what was settled."""
     rows: list[tuple[Candidate, tuple[Way, float]]] = []
     for way, trials in field.ways.items():
         if way[1].init != "pretrained":
             continue
         first = next(iter(trials))[1]
-        asked = [spec for (rate, seed), spec in trials.items() if seed == first or (way, rate) in widened]
+        taken = [spec for (rate, seed), spec in trials.items() if seed == first or (way, rate) in settled]
+        taken = [spec for spec in taken if spec.id in asked]
         ended: dict[float, list[TrialSpec]] = {}
-        for spec, status in zip(asked, statuses(track, asked), strict=True):
+        for spec, status in zip(taken, statuses(track, taken), strict=True):
             if status == "done":
                 ended.setdefault(spec.learning_rate, []).append(spec)
         answers = {rate: [final_answers(track, spec)["val"] for spec in specs] for rate, specs in ended.items()}

@@ -267,8 +267,8 @@ def limits(summary: Summary) -> list[str]:
     raced = len(short) - by_user
     if raced:
         found.append(
-            f"{words.number(raced, 'trial')} of {len(ended)} did not go to the end: rates that ranked lower, depths that on"
-            " validation could not win, seeds that were not needed. A depth without a point in the curve was given up."
+            f"{words.number(raced, 'trial')} of {len(ended)} did not go to the end: depths that on validation could not"
+            " win, rates and seeds that were not needed. A depth without a point in the curve was given up."
         )
     lost = sum(trial["status"] in ("diverged", "failed") for trial in ended)
     if lost:

@@ -182,7 +182,10 @@ def _choice(summary: Summary, cite: Cited) -> str:
     judge, sweep = summary["judge"], _config(summary, "sweep")
     text = "Rate and depth were chosen on the validation images alone"
     if sweep["search"] == "race":
-        text += ", in a race in which rates and depths that could no longer win were stopped early"
+        text += (
+            ", in a race: all rates at the depth that trains least, each other depth at the rate that was best at the one before"
+            " it, for as long as it could win, and more rates and seeds of what would be recommended"
+        )
     margin, level = f"{judge['margin']:g}", f"{judge['confidence'] * 100:g} %"
     scale = "logarithm" if words.lower_is_better(judge["metric"]) else "logit"
     return (

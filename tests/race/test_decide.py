@@ -29,37 +29,64 @@ def judge(metric: str = "accuracy", margin: float = 0.02) -> Judge:
 
 def standing(name: str, *accuracies: float, trained: bool = True) -> Standing:
     rungs = tuple(answers(one) for one in accuracies)
-    return Standing(name, rungs, rungs[-1], trained)
+    return Standing(name, rungs, rungs[-1], trained, 1e-3 if trained else None)
 
 
 PROBE = standing("probe", 0.8, trained=False)
 
 
-@pytest.mark.parametrize(("epochs", "expected"), [(1, (1,)), (2, (1, 2)), (5, (1, 2, 5)), (6, (1, 2, 6)), (30, (4, 10, 30))])
-def test_rungs_end_at_the_end_and_grow_threefold(epochs, expected):
+@pytest.mark.parametrize(("epochs", "expected"), [(1, (1,)), (2, (1, 2)), (5, (2, 4, 5)), (6, (2, 4, 6)), (30, (10, 20, 30))])
+def test_rungs_are_thirds_of_the_way(epochs, expected):
     assert decide.rungs(epochs) == expected
-    assert decide.may_stop(epochs, epochs)
 
 
-def test_a_third_of_the_rates_goes_on_the_best_first():
-    rates = {3e-3: answers(0.5), 1e-3: answers(0.9), 3e-4: answers(0.8), 1e-4: answers(0.6)}
-    assert decide.ranking(rates, judge()) == [1e-3, 3e-4, 1e-4, 3e-3]
-    assert [decide.places(rates) for rates in (1, 2, 3, 4, 12)] == [1, 1, 1, 2, 4]
+def at(rate: float, accuracy: float, sure: float = 2.0, metric: str = "") -> Standing:
+    found = answers(accuracy, sure=sure)
+    if metric == "undefined":
+        found = found._replace(logits=np.full((N, 2), np.nan, np.float32))
+    return Standing("way", (found,), found, True, rate)
+
+
+def rates(*standings: Standing, metric: str = "accuracy") -> list[float | None]:
+    return [one.rate for one in decide.ranked(standings, judge(metric))]
+
+
+def test_the_best_rate_comes_first():
+    assert rates(at(3e-3, 0.5), at(1e-3, 0.9), at(3e-4, 0.8), at(1e-4, 0.6)) == [1e-3, 3e-4, 1e-4, 3e-3]
     # Equal scores: the surer of the right answers, then the lower rate.
-    assert decide.ranking({1e-3: answers(0.9), 1e-4: answers(0.9, sure=1.0)}, judge()) == [1e-3, 1e-4]
-    assert decide.ranking({1e-3: answers(0.9), 1e-4: answers(0.9)}, judge()) == [1e-4, 1e-3]
+    assert rates(at(1e-3, 0.9), at(1e-4, 0.9, sure=1.0)) == [1e-3, 1e-4]
+    assert rates(at(1e-3, 0.9), at(1e-4, 0.9)) == [1e-4, 1e-3]
 
 
 def test_lower_is_better_where_it_is():
-    rates = {1e-3: answers(0.9), 1e-4: answers(0.5)}
-    assert decide.ranking(rates, judge("log_loss")) == [1e-3, 1e-4]
+    assert rates(at(1e-3, 0.9), at(1e-4, 0.5), metric="log_loss") == [1e-3, 1e-4]
     assert decide.shown_score(answers(0.9), judge("log_loss")) == pytest.approx(0.127 + 2 * 0.1, abs=0.05)
 
 
 def test_an_undefined_score_never_leads():
-    lost = answers(0.9)._replace(logits=np.full((N, 2), np.nan, np.float32))
-    assert decide.ranking({1e-3: lost, 1e-4: answers(0.5)}, judge()) == [1e-4, 1e-3]
-    assert decide.shown_score(lost, judge()) is None
+    lost = at(1e-3, 0.9, metric="undefined")
+    assert rates(lost, at(1e-4, 0.5)) == [1e-4, 1e-3]
+    assert decide.shown_score(lost.last, judge()) is None
+
+
+def test_a_lower_rate_is_tried_where_more_training_did_worse_than_less_by_more_than_the_margin():
+    shallow = standing("shallow", 0.8)
+    assert decide.left_behind(standing("deep", 0.79), shallow, judge(margin=0.05)) == ""
+    assert decide.left_behind(standing("deep", 0.9), shallow, judge()) == ""
+    told = decide.left_behind(standing("deep", 0.6), shallow, judge(margin=0.05))
+    assert told.startswith("at rate 0.001 it ends 0.190")
+    assert "behind shallow, more than the margin of 0.05" in told
+    assert decide.left_behind(standing("deep", 0.6), shallow, judge("log_loss", margin=0.05))
+
+
+def test_rates_are_compared_with_their_like_alone():
+    """What ended at another rate says nothing of what this one may gain."""
+    shallow = standing("shallow", 0.85, 0.9)
+    deep = standing("deep", 0.5)
+    assert not decide.can_win(deep, 0, [shallow], shallow, judge()).goes_on
+    told = decide.can_win(deep._replace(rate=1e-4), 0, [shallow], shallow, judge())
+    assert told.goes_on
+    assert "nothing has ended at this rate" in told.why
 
 
 def test_who_is_behind_but_may_catch_up_goes_on():
@@ -78,7 +105,7 @@ def test_who_is_not_shown_to_be_behind_goes_on_whatever_the_best_there_is() -> N
     right = np.flatnonzero(logits.argmax(axis=1) == LABELS)[:2]
     logits[right] = logits[right, ::-1]
     now = led._replace(logits=logits)
-    verdict = decide.can_win(Standing("deep", (now,), now, True), 0, [shallow], probe, judge())
+    verdict = decide.can_win(Standing("deep", (now,), now, True, 1e-3), 0, [shallow], probe, judge())
     assert verdict.goes_on
     assert verdict.why.startswith("at this rung -0.005")
 
@@ -97,7 +124,7 @@ def test_who_leads_at_the_rung_goes_on_whatever_others_ended_with():
 
 
 def test_nobody_is_stopped_before_a_trained_way_has_ended():
-    assert decide.can_win(standing("deep", 0.5), 0, [PROBE], PROBE, judge()).goes_on
+    assert decide.can_win(standing("deep", 0.5), 0, [], PROBE, judge()).goes_on
 
 
 def test_few_groups_stop_nobody():
@@ -126,8 +153,8 @@ def test_false_stops_of_an_equal_way_are_rare():
             return Predictions(np.arange(N).astype(str), GROUPS, labels, logits)
 
         first, last, deep = drawn(), drawn(), drawn()
-        shallow = Standing("shallow", (first, last), last, True)
-        stopped += not decide.can_win(Standing("deep", (deep,), deep, True), 0, [shallow], shallow, judge()).goes_on
+        shallow = Standing("shallow", (first, last), last, True, 1e-3)
+        stopped += not decide.can_win(Standing("deep", (deep,), deep, True, 1e-3), 0, [shallow], shallow, judge()).goes_on
     assert stopped <= 15
 
 
@@ -136,7 +163,7 @@ def few(faults: int, n: int = 80) -> tuple[Standing, Judge]:
     said = np.where(np.arange(n) < faults, 1 - LABELS[:n], LABELS[:n])
     names = np.arange(n).astype(str)
     found = Predictions(names, names, LABELS[:n], 2.0 * np.eye(2, dtype=np.float32)[said])
-    return Standing("probe", (found,), found, False), Judge("accuracy", 0.02, 0.95, group_weights(names, 500, 0))
+    return Standing("probe", (found,), found, False, None), Judge("accuracy", 0.02, 0.95, group_weights(names, 500, 0))
 
 
 def nothing_to_win(incumbent: Standing, by: Judge, *others: Standing) -> str:
@@ -149,7 +176,7 @@ def test_nothing_to_win_near_the_top():
     assert nothing_to_win(standing("probe", 0.9), judge()) == ""
     assert nothing_to_win(standing("probe", 0.9), judge("log_loss")) == ""
     lost = answers(0.9)._replace(logits=np.full((N, 2), np.nan, np.float32))
-    assert nothing_to_win(Standing("lost", (lost,), lost, True), judge()) == ""
+    assert nothing_to_win(Standing("lost", (lost,), lost, True, 1e-3), judge()) == ""
 
 
 def test_a_score_near_the_top_of_few_images_ends_no_race():
@@ -165,7 +192,7 @@ def test_without_a_fault_nothing_can_be_better():
 def test_plans_that_ended_widen_the_bound_as_in_the_recommendation():
     best, by = standing("probe", 0.995), judge(margin=0.021)
     assert nothing_to_win(best, by)
-    others = [Standing(f"other {seed}", (), answers(0.9, seed), True) for seed in range(1, 9)]
+    others = [Standing(f"other {seed}", (), answers(0.9, seed), True, 1e-3) for seed in range(1, 9)]
     assert nothing_to_win(best, by, *others) == ""
 
 
