@@ -50,7 +50,7 @@ def test_a_race_looks_at_test_only_at_the_end_and_says_what_it_did(raced):
     assert waived
     assert all(trial["note"] for trial in stopped + waived)
     named = {trial for decision in race["decisions"] for trial in decision["trials"]}
-    assert {trial["id"] for trial in by_status["stopped"] + by_status["done"]} <= named
+    assert {trial["id"] for trial in stopped + by_status["done"]} <= named
     page = (raced / "report" / "index.html").read_text()
     assert "Decisions of the race" in page
     assert "The study is not finished" not in page
