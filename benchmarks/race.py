@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -35,6 +35,16 @@ _RACE = "--config.sweep.search=race"
 # Nobody looks at these pages.
 _PLAIN = "--config.judge.pictures=false"
 _SIZE = 300
+
+
+class _Curve(NamedTuple):
+    """A trial's scores, larger is better. val: at a third, at two thirds, and at the end; test: at the end."""
+
+    val: tuple[float, ...]
+    test: float
+
+
+Curves = Mapping[int, Mapping[float, _Curve]]
 
 
 def main() -> int:
@@ -63,8 +73,8 @@ def _cases(quick: bool) -> list[Case]:
     return [case._replace(flags=(*(flag for flag in case.flags if not flag.startswith(_RATES)), _FOUR)) for case in found]
 
 
-def _both(case: Case, where: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, float]] | None:
-    """The summaries of (the sweep, the race), and what choosing rates early loses; None where one failed."""
+def _both(case: Case, where: Path) -> tuple[dict[str, Any], dict[str, Any], Curves] | None:
+    """The summaries of the sweep and the race, and the trials' curves; None where one failed."""
     if run(case, where, _PLAIN, _RACE, end="-whole", module="benchmarks.whole_race") is None:
         return None
     raced = where / f"{case.name}-raced"
@@ -81,42 +91,63 @@ def _both(case: Case, where: Path) -> tuple[dict[str, Any], dict[str, Any], dict
         if needed.get(trial["id"], 0) < epochs:
             shutil.rmtree(raced / "trials" / trial["id"])
     subprocess.run([sys.executable, "-m", "fteng.report", str(raced)], check=True, capture_output=True)
-    return swept, read_json(raced / "report" / "summary.json"), _rates(swept, StudyPaths(where / f"{case.name}-whole"))
+    return swept, read_json(raced / "report" / "summary.json"), _curves(swept, StudyPaths(where / f"{case.name}-whole"))
 
 
-def _rates(swept: Mapping[str, Any], study: StudyPaths) -> dict[str, float]:
-    """What choosing a depth's rate by something else than its end loses on test, in points, mean over the depths that train stages:
-    by the score at a third and two thirds of the epochs, and by the best rate of the depth before it, as the race does."""
+def _curves(swept: Mapping[str, Any], study: StudyPaths) -> Curves:
+    """Of every trial that trains stages, by freeze depth, from the one that trains least on, and rate."""
     metric = swept["recommendation"]["metric"]
     sign = 1.0 if METRICS[metric].higher_is_better else -1.0
-    ways: dict[int, dict[float, Mapping[str, Any]]] = {}
-    for trial in swept["trials"]:
-        if trial["status"] == "done" and trial["trainable_stages"]:
-            ways.setdefault(trial["freeze_depth"], {})[trial["learning_rate"]] = trial
-    marks = rungs(swept["run"]["config"]["train"]["epochs"])
+    marks = rungs(swept["run"]["config"]["train"]["epochs"])[:-1]
 
     def score(answers: Predictions) -> float:
         return sign * scores([answers], metric, np.ones((1, len(answers.labels)))).point
 
-    def early(trial: Mapping[str, Any], part: int) -> float:
-        return score(read_predictions(study.trial(trial["id"]).rung(marks[part]))["val"])
+    found: dict[int, dict[float, _Curve]] = {}
+    for trial in sorted(swept["trials"], key=lambda one: (-one["freeze_depth"], one["learning_rate"])):
+        if trial["status"] == "done" and trial["trainable_stages"]:
+            where = study.trial(trial["id"])
+            early = [score(read_predictions(where.rung(mark))["val"]) for mark in marks]
+            end = read_predictions(where.predictions)
+            curve = _Curve((*early, score(end["val"])), score(end["test"]))
+            found.setdefault(trial["freeze_depth"], {})[trial["learning_rate"]] = curve
+    return found
 
+
+def _rates(curves: Curves) -> dict[str, float]:
+    """What choosing a depth's rate by something else than its end loses on test, in points, mean over depths: by the score at a
+    third and two thirds of the epochs, and by the best rate of the depth before it, as the race does. Of equal rates the lowest."""
     lost: dict[str, list[float]] = {"a third": [], "two thirds": [], "the depth before": []}
     carried: float | None = None
-    for _, rates in sorted(ways.items(), reverse=True):
-        ends = {rate: read_predictions(study.trial(trial["id"]).predictions) for rate, trial in rates.items()}
-        test = {rate: score(end["test"]) for rate, end in ends.items()}
-        best = max(rates, key=lambda rate: (score(ends[rate]["val"]), -rate))
-        chosen = {
-            "a third": max(rates, key=lambda rate: (early(rates[rate], 0), -rate)),
-            "two thirds": max(rates, key=lambda rate: (early(rates[rate], 1), -rate)),
-        }
-        if carried in rates:
-            chosen["the depth before"] = carried
+    for rates in curves.values():
+        led = [max(rates, key=lambda rate: (rates[rate].val[part], -rate)) for part in (0, 1, 2)]
+        chosen = dict(zip(lost, (led[0], led[1], carried), strict=True))
         for name, rate in chosen.items():
-            lost[name].append(100 * (test[best] - test[rate]))
-        carried = best
+            if rate is not None and rate in rates:
+                lost[name].append(100 * (rates[led[2]].test - rates[rate].test))
+        carried = led[2]
     return {name: float(np.mean(points)) for name, points in lost.items() if points}
+
+
+def _stops(curves: Curves, classifier: float, growth: float) -> dict[str, int]:
+    """How often the race would stop a depth, and how often wrongly, with so many validation images that scores have no error, each
+    rate by itself. growth: how many times as much as any depth before it one is allowed to gain. Wrong: it ends ahead of all."""
+    found = {"all": 0, "wrong": 0}
+    for rate in sorted({rate for rates in curves.values() for rate in rates}):
+        before: list[_Curve] = []
+        for curve in (rates[rate] for rates in curves.values() if rate in rates):
+            best = max([classifier, *(one.val[-1] for one in before)])
+            stopped = any(
+                before
+                and curve.val[part] < max(one.val[part] for one in before)
+                and curve.val[part] + growth * max(0.0, *(one.val[-1] - one.val[part] for one in before)) < best
+                for part in (0, 1)
+            )
+            found["all"] += stopped
+            found["wrong"] += stopped and curve.val[-1] > best
+            if not stopped:
+                before.append(curve)
+    return found
 
 
 def _needed(race: Mapping[str, Any]) -> tuple[dict[str, int], int]:
@@ -128,7 +159,7 @@ def _needed(race: Mapping[str, Any]) -> tuple[dict[str, int], int]:
     return needed, epochs
 
 
-def _compared(swept: Mapping[str, Any], raced: Mapping[str, Any], rates: Mapping[str, float]) -> dict[str, Any]:
+def _compared(swept: Mapping[str, Any], raced: Mapping[str, Any], curves: Curves) -> dict[str, Any]:
     grade = swept["similarity"]["grade"]
     metric, best = grade["metric"], grade["best"]
     sign = 1 if METRICS[metric].higher_is_better else -1
@@ -143,6 +174,8 @@ def _compared(swept: Mapping[str, Any], raced: Mapping[str, Any], rates: Mapping
         regret = 100 * sign * (best["value"] - row["test"][metric]["value"])
         return {"recommended": row["label"], "rate": row["learning_rate"], "regret": regret, "seconds": cost}
 
+    chosen = next(row for row in swept["depth_curve"] if row["label"].startswith("linear classifier") and not row["trials"])
+    classifier = sign * chosen["val"][metric]["value"]
     sweep, race = told(swept, sum(seconds.values())), told(raced, spent)
     return {
         "n": sum(swept["dataset"]["counts"]["train"].values()),
@@ -153,7 +186,8 @@ def _compared(swept: Mapping[str, Any], raced: Mapping[str, Any], rates: Mapping
         "race_loses": race["regret"] - sweep["regret"],
         "share": sum(needed.values()) / raced["race"]["epochs_exhaustive"],
         "share_of_seconds": spent / sum(seconds.values()),
-        "rates": dict(rates),
+        "rates": _rates(curves),
+        "stops": {str(growth): _stops(curves, classifier, growth) for growth in (2, 4)},
         "goal": "<= 1",
     }
 

@@ -1,8 +1,9 @@
 """How one way runs in a race, at the first seed: every rate where nothing is known of rates, else the one that was best before."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fteng.freeze.plan import FreezePlan
 from fteng.race import decide
 from fteng.race.decide import Standing
 from fteng.race.field import Field, Way, way_name
@@ -12,7 +13,7 @@ from fteng.sweep.track import Track
 
 
 class Course:
-    """One plan and variant. finished: of each pretrained way that ended before it, all rates that did, the best first; decisions:
+    """One plan and variant. finished: of the pretrained ways that have ended, all rates that did, the best first; decisions:
     written to as they fall."""
 
     def __init__(
@@ -20,7 +21,7 @@ class Course:
         track: Track,
         field: Field,
         way: Way,
-        finished: Sequence[Sequence[Standing]],
+        finished: Mapping[Way, Sequence[Standing]],
         decisions: list[dict[str, Any]],
     ) -> None:
         plan, variant = way
@@ -29,8 +30,14 @@ class Course:
         self._name, self._trained = way_name(way), any(plan.trains)
         # A control is there to be compared with, whatever it has to win.
         self._judged = self._trained and variant.init == "pretrained"
-        self._before = [rates for rates in finished if rates[0].trained]
-        self._ended = [field.standing, *(rates[0] for rates in finished)]
+        # What trains more says nothing against this one: it may be as good, and train less.
+        before = [(one, rates) for (one, _), rates in finished.items() if _trained(one) <= _trained(plan)]
+        before.sort(key=lambda one: _trained(one[0]))
+        self._rivals = [standing for _, rates in before for standing in rates if standing.trained]
+        # What tunes norms or biases alone wants other rates than what tunes kernels.
+        alike = [rates[0] for one, rates in before if rates[0].trained and one.leaves == plan.leaves]
+        self._nearest = alike[-1] if alike and self._judged else None
+        self._ended = [field.standing, *(rates[0] for _, rates in before)]
         self._incumbent = decide.best_standing(self._ended, self._judge)
         self._marks = decide.rungs(track.site.ground.config.train.epochs)
 
@@ -39,10 +46,9 @@ class Course:
         if self._judged and (why := decide.nothing_to_win(self._incumbent, self._ended, self._judge)):
             self._note(0, "not begun", list(self._arms), why)
             return []
-        nearest = self._before[-1][0] if self._judged and self._before else None
-        if nearest is None or nearest.rate not in self._arms:
+        if self._nearest is None or self._nearest.rate not in self._arms:
             return self._ranked(self._run(list(self._arms)))
-        return self._descend(nearest)
+        return self._descend(self._nearest)
 
     def _descend(self, nearest: Standing) -> list[Standing]:
         """From the rate that was best in the nearest way that trains less, down while it may be too high: it diverges, or the way
@@ -81,8 +87,8 @@ class Course:
                 continue
             ((rate, now),) = answers.items()
             way = Standing(self._name, tuple(history[rate]), now, True, rate)
-            rivals = [one for before in self._before for one in before]
-            verdict, score = decide.can_win(way, rung, rivals, self._incumbent, self._judge), decide.shown_score(now, self._judge)
+            verdict = decide.can_win(way, rung, self._rivals, self._incumbent, self._judge)
+            score = decide.shown_score(now, self._judge)
             if not verdict.goes_on:
                 heat.stop([rate], epoch, f"stopped by the race: {verdict.why}")
             self._note(epoch, "goes on" if verdict.goes_on else "stopped", [rate], verdict.why, score)
@@ -103,3 +109,7 @@ class Course:
     def _note(self, epoch: int, what: str, rates: Sequence[float], why: str, score: float | None = None) -> None:
         trials = [self._arms[rate].id for rate in rates]
         self._decisions.append(decide.decision(self._name, epoch, what, trials, why, score))
+
+
+def _trained(plan: FreezePlan) -> int:
+    return len(plan.trainable_stages)

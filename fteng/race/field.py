@@ -31,6 +31,27 @@ class Field(NamedTuple):
         seed = next(iter(self.ways[way]))[1]
         return {rate: spec for (rate, one), spec in self.ways[way].items() if one == seed}
 
+    def depths(self) -> list[list[Way]]:
+        """The ways that differ in their freeze depth alone and may be left out, each list from the one that trains least on: no
+        stage sets, no controls, nothing that trains no stage."""
+        found: dict[tuple[str, str, Variant], list[Way]] = {}
+        for plan, variant in self.ways:
+            if plan.freeze_depth is not None and any(plan.trains) and variant.init == "pretrained":
+                found.setdefault((plan.tap, plan.leaves, variant), []).append((plan, variant))
+        return [sorted(ways, key=lambda way: len(way[0].trainable_stages)) for ways in found.values()]
+
+    def later(self) -> set[Way]:
+        """Every second of several depths, from the deepest on, but never the first: they run where a finalist is beside them."""
+        return {way for ways in self.depths() for way in ways[-2:0:-2]}
+
+    def beside(self, way: Way) -> list[Way]:
+        """The next shallower and the next deeper one."""
+        for ways in self.depths():
+            if way in ways:
+                place = ways.index(way)
+                return [one for one in ways[max(place - 1, 0) : place + 2] if one != way]
+        return []
+
     @property
     def standing(self) -> Standing:
         """Of the linear classifier."""

@@ -1,5 +1,5 @@
-"""The race itself: from what trains little to what trains much, each at the rate that was best before while it can win; then more
-rates and seeds of what would be recommended."""
+"""The race itself: every second depth, from what trains little to what trains much, each at the rate that was best before while it
+can win; then the depths and rates beside what would be recommended, and its other seeds."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -28,52 +28,96 @@ def run_race(track: Track, field: Field, record: Path) -> None:
     and trains only what is missing. What stands there, of several processes the first finds out, and tells.
     """
     plan_work(track, [spec for trials in field.ways.values() for spec in trials.values()])
-    decisions: list[dict[str, Any]] = []
-    finished: list[list[Standing]] = []
-    for way in field.ways:
-        ended = Course(track, field, way, finished, decisions).run()
+    _Race(track, field, record).run()
+
+
+class _Race:
+    """decisions: so far; finished: of pretrained ways, all rates that ended; visited: ways that were given a chance."""
+
+    def __init__(self, track: Track, field: Field, record: Path) -> None:
+        self._track, self._field, self._record = track, field, record
+        self._decisions: list[dict[str, Any]] = []
+        self._finished: dict[Way, list[Standing]] = {}
+        self._visited: set[Way] = set()
+
+    def run(self) -> None:
+        """See `run_race`."""
+        later = self._field.later()
+        for way in self._field.ways:
+            if way not in later:
+                self._visit(way)
+        self._settle()
+        for way in self._field.ways:
+            if way not in self._visited:
+                self._note(way, "not begun", list(self._field.ways[way].values()), "beside no depth that is best or recommended")
+        self._write(over=True)
+
+    def _visit(self, way: Way) -> None:
+        self._visited.add(way)
+        ended = Course(self._track, self._field, way, self._finished, self._decisions).run()
         if ended and way[1].init == "pretrained":
-            finished.append(ended)
-        _write(track, field, record, decisions, over=False)
-    _settle(track, field, decisions)
-    _write(track, field, record, decisions, over=True)
+            self._finished[way] = ended
+        self._write(over=False)
 
+    def _settle(self) -> None:
+        """Of what would be recommended and of what is best: the depths beside it, then the rates beside its own, then the other
+        seeds; until both stand on every seed with nothing beside them that was not tried.
 
-def _settle(track: Track, field: Field, decisions: list[dict[str, Any]]) -> None:
-    """Of what would be recommended and of what is best the rates beside its own, until none of them is better, then the other
-    seeds; until both stand on every seed.
-
-    Looks at what the race has asked for by then, which is the same after a kill, and in the end at all that stands on disk, as the
-    report will: trials that ended before there was a race may have another rate.
-    """
-    asked = {trial for row in decisions if row["decision"] != "not begun" for trial in row["trials"]}
-    settled: set[tuple[Way, float]] = set()
-    judged, everything = field.judge, False
-    while True:
-        candidates, owners = _candidates(track, field, settled, asked)
-        found = recommend(candidates, judged.metric, judged.margin, judged.confidence, judged.weights)
-        before = len(asked), len(settled)
-        for index in dict.fromkeys((found.index, found.best)):
-            owner = owners[index]
-            if owner is None or owner in settled:
+        Looks at what the race has asked for by then, which is the same after a kill, and in the end at all that stands on disk, as
+        the report will: trials that ended before there was a race may have another rate.
+        """
+        track, field, judged = self._track, self._field, self._field.judge
+        settled: set[tuple[Way, float]] = set()
+        others: set[str] = set()
+        everything = False
+        while True:
+            asked = others | {trial for row in self._decisions if row["decision"] != "not begun" for trial in row["trials"]}
+            candidates, owners = _candidates(track, field, settled, asked)
+            found = recommend(candidates, judged.metric, judged.margin, judged.confidence, judged.weights)
+            finalists = [owner for index in dict.fromkeys((found.index, found.best)) if (owner := owners[index]) is not None]
+            beside = [one for way, _ in finalists for one in field.beside(way) if one not in self._visited]
+            if beside:
+                self._visit(beside[0])
                 continue
-            way, rate = owner
-            what, more = "more rates", [spec for spec in _beside(field.first_seed(way), rate) if spec.id not in asked]
-            if not more:
-                settled.add(owner)
-                what, more = "more seeds", [spec for (one, _), spec in field.ways[way].items() if one == rate][1:]
-            if more:
-                why = "recommended so far" if index == found.index else "best on validation so far"
-                decisions.append(decide.decision(way_name(way), 0, what, [spec.id for spec in more], why, None))
-                asked |= {spec.id for spec in more}
-                missing = [spec for spec, status in zip(more, statuses(track, more), strict=True) if status in (None, "stopped")]
-                run_exhaustive(track, missing)
-        if before == (len(asked), len(settled)):
-            if everything:
-                return
-            specs = [spec for trials in field.ways.values() for spec in trials.values()]
-            asked |= {spec.id for spec, status in zip(specs, statuses(track, specs), strict=True) if status == "done"}
-            everything = True
+            before = len(asked), len(settled)
+            for way, rate in finalists:
+                if (way, rate) in settled:
+                    continue
+                what, more = "more rates", [spec for spec in _beside(field.first_seed(way), rate) if spec.id not in asked]
+                if not more:
+                    settled.add((way, rate))
+                    what, more = "more seeds", [spec for (one, _), spec in field.ways[way].items() if one == rate][1:]
+                if more:
+                    first = way_name(way) == candidates[found.index].name
+                    self._note(way, what, more, "recommended so far" if first else "best on validation so far")
+                    asked |= {spec.id for spec in more}
+                    ends = zip(more, statuses(track, more), strict=True)
+                    run_exhaustive(track, [spec for spec, status in ends if status in (None, "stopped")])
+            if before == (len(asked), len(settled)):
+                if everything:
+                    return
+                specs = [spec for trials in field.ways.values() for spec in trials.values()]
+                others = {spec.id for spec, status in zip(specs, statuses(track, specs), strict=True) if status == "done"}
+                everything = True
+
+    def _note(self, way: Way, what: str, specs: Sequence[TrialSpec], why: str) -> None:
+        self._decisions.append(decide.decision(way_name(way), 0, what, [spec.id for spec in specs], why, None))
+
+    def _write(self, *, over: bool) -> None:
+        if not is_main():
+            return
+        specs = [spec for trials in self._field.ways.values() for spec in trials.values()]
+        epochs = self._track.site.ground.config.train.epochs
+        value = {
+            "over": over,
+            "trials": [spec.id for spec in specs],
+            "judge": dict(self._field.settings),
+            "rungs": list(decide.rungs(epochs)),
+            "epochs_run": sum(_epochs_run(self._track, spec) for spec in specs),
+            "epochs_exhaustive": epochs * len(specs),
+            "decisions": list(self._decisions),
+        }
+        paths.write_json(self._record, value)
 
 
 def _beside(arms: Mapping[float, TrialSpec], rate: float) -> list[TrialSpec]:
@@ -109,23 +153,6 @@ def _candidates(
             rows.append((Candidate(way_name(way), plan.tap, plan.freeze_depth, stages, cost, answers[rate], []), (way, rate)))
     rows.sort(key=lambda row: (row[0].trainable_stages, row[0].name))
     return [*(row for row, _ in rows), field.probe], [*(owner for _, owner in rows), None]
-
-
-def _write(track: Track, field: Field, record: Path, decisions: Sequence[dict[str, Any]], *, over: bool) -> None:
-    if not is_main():
-        return
-    specs = [spec for trials in field.ways.values() for spec in trials.values()]
-    epochs = track.site.ground.config.train.epochs
-    value = {
-        "over": over,
-        "trials": [spec.id for spec in specs],
-        "judge": dict(field.settings),
-        "rungs": list(decide.rungs(epochs)),
-        "epochs_run": sum(_epochs_run(track, spec) for spec in specs),
-        "epochs_exhaustive": epochs * len(specs),
-        "decisions": list(decisions),
-    }
-    paths.write_json(record, value)
 
 
 def _epochs_run(track: Track, spec: TrialSpec) -> float:

@@ -51,7 +51,11 @@ def ended(name: str, rate: float, *accuracies: float) -> Standing:
 
 
 def run(
-    curves: Curves, *finished: list[Standing], trains: bool = True, init: str = "pretrained"
+    curves: Curves,
+    *finished: list[Standing],
+    trains: bool = True,
+    init: str = "pretrained",
+    leaves: str = "all",
 ) -> tuple[list[float | None], list[tuple[str, int, list[str]]]]:
     """The rates that ended, the best first; and (what, after which epoch, of which rates) was decided."""
     way = (prefix_plan(("first", "second"), 1 if trains else 2), Variant(init=init))
@@ -61,7 +65,8 @@ def run(
     track: Any = SimpleNamespace(site=SimpleNamespace(ground=SimpleNamespace(config=SimpleNamespace(train=train))))
     decisions: list[dict[str, Any]] = []
     FakeHeat.curves = curves
-    found = Course(track, field, way, finished, decisions).run()
+    before = {(prefix_plan(("first", "second"), 1, leaves), Variant(layer_decay=i + 1)): one for i, one in enumerate(finished)}
+    found = Course(track, field, way, before, decisions).run()
     return [standing.rate for standing in found], [(row["decision"], row["epoch"], row["trials"]) for row in decisions]
 
 
@@ -84,6 +89,11 @@ def test_a_deeper_way_begins_at_the_rate_that_was_best_before_it():
     assert found == [3e-4]
     assert FakeHeat.begun == [3e-4]
     assert decided[-2:] == [("ended", 3, ["0.0003"]), ("not begun", 0, ["0.001", "0.0001"])]
+
+
+def test_rates_of_norms_alone_say_nothing_of_kernels():
+    found, _ = run(dict.fromkeys(RATES, (0.5, 0.6, 0.9)), SHALLOW, leaves="norm")
+    assert sorted(rate or 0 for rate in found) == sorted(RATES)
 
 
 def test_what_does_worse_than_less_training_gets_a_lower_rate():

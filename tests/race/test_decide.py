@@ -91,7 +91,7 @@ def test_rates_are_compared_with_their_like_alone():
 
 def test_who_is_behind_but_may_catch_up_goes_on():
     shallow = standing("shallow", 0.6, 0.8)
-    # 0.1 behind at the rung; with twice the gain of 0.2 it could reach 0.9.
+    # 0.1 behind at the rung; with four times the gain of 0.2 it could end far ahead.
     verdict = decide.can_win(standing("deep", 0.5), 0, [shallow], shallow, judge())
     assert verdict.goes_on
     assert "may end up to" in verdict.why
