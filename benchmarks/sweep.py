@@ -1,6 +1,7 @@
 """A whole sweep: fteng exhaustive, raced, and one trial at a time without cache, against the best PyTorch we could write by hand.
 
-    python -m benchmarks.sweep [--torch-python=PYTHON] [--quick] [--images=600] [--size=128] [--depths=0,3,6,9,12,15,16,17,all]
+    python -m benchmarks.sweep [--torch-python=PYTHON] [--quick] [--studies=DIR] [--images=600] [--size=128]
+                               [--depths=0,3,6,9,12,15,16,17,all]
 
 EfficientNet-Lite0 with its weights on real scans of digits, four rates, three seeds, the recipe of fteng in both. PYTHON: one with
 torch, see benchmarks/torch_sweep.py. What is measured and what is reckoned: every trial of one form and depth costs the same, so
@@ -15,6 +16,7 @@ record.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -55,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch-python", default=sys.executable, metavar="PYTHON", help="one with torch (default: this one)")
     parser.add_argument("--quick", action="store_true", help="200 images of 48 px, depths 9 and all, no record")
+    parser.add_argument("--studies", type=Path, help="folder of the studies, kept; the exhaustive ones there are not run again")
     parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=5)
@@ -67,7 +70,7 @@ def main() -> None:
     if given.quick:
         given.images, given.size, given.depths, given.epochs = 200, 48, "9,all", 2
     with tempfile.TemporaryDirectory() as folder:
-        rows = _measure(Path(folder), given)
+        rows = _measure((given.studies or Path(folder)).resolve(), given)
     table = Table("what", "value", "unit", "n", "goal")
     for row in rows:
         value = row["value"]
@@ -96,6 +99,9 @@ def _measure(folder: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
     many = len(_RATES) * len(_SEEDS)
     one_seed = _study(folder / "exhaustive", folder, given, depths, _RATES, _SEEDS[:1])
     alone = _study(folder / "alone", folder, given, depths, _RATES[:1], _SEEDS[:1], "--config.sweep.cache_gib=0")
+    # Their own seconds count, so they are run anew.
+    for name in ("race", "cold", "empty"):
+        shutil.rmtree(folder / name, ignore_errors=True)
     raced = {"warm": _study(folder / "race", folder, given, depths, _RATES, _SEEDS, "--config.sweep.search=race")}
     raced["cold"] = _study(folder / "cold", folder / "empty", given, depths, _RATES, _SEEDS, "--config.sweep.search=race")
     peer = _torch(folder, given, depths, one_seed)
@@ -179,7 +185,8 @@ def _study(
         *flags,
     ]
     started = time.perf_counter()
-    subprocess.run(command, cwd=_ROOT, env=os.environ | {"FTENG_CACHE": str(cache)}, check=True, capture_output=True)
+    if not (workdir / "report" / "summary.json").exists():
+        subprocess.run(command, cwd=_ROOT, env=os.environ | {"FTENG_CACHE": str(cache)}, check=True, capture_output=True)
     seconds = time.perf_counter() - started
     summary = read_json(workdir / "report" / "summary.json")
     row = summary["depth_curve"][summary["recommendation"]["row"]]

@@ -8,6 +8,11 @@ from fteng import main as command
 from fteng.config import Config
 from fteng.process import prepare_process
 from fteng.race import decide
+from fteng.race.field import Field, Way
+
+
+def _order(self: Field) -> list[Way]:
+    return list(self.ways)
 
 
 def _prepare(config: Config) -> None:
@@ -16,9 +21,9 @@ def _prepare(config: Config) -> None:
     from fteng.race.course import Course
 
     def run(self: Course) -> list[decide.Standing]:
-        return self._ranked(self._run(list(self._arms)))
+        return decide.ranked(self._run(list(self._arms)) or [], self._judge)
 
-    Course.run = run
+    Course.run, Field.order = run, _order
     decide.can_win = lambda *_: decide.Verdict(True, "nothing is stopped")
 
 

@@ -131,8 +131,8 @@ class SweepConfig:
     )
     search: str = _key(
         "exhaustive",
-        "`exhaustive`: every trial to its end; `race`: all rates at one depth, the others at the rate that was best before them,"
-        " while they can win on validation; more rates and seeds of what would be recommended",
+        "`exhaustive`: every trial to its end; `race`: all rates at one depth, others at the rates that were best near them, while"
+        " they can win on validation; then the depths, rates and seeds beside what would be recommended",
         choices=("exhaustive", "race"),
     )
     cache_gib: float = _key(

@@ -62,9 +62,15 @@ def ranked(standings: Sequence[Standing], judge: Judge) -> list[Standing]:
     return sorted(standings, key=merit, reverse=True)
 
 
+def contenders(standings: Sequence[Standing], judge: Judge) -> list[Standing]:
+    """Of one way, the best and what ended no further behind it than the margin: few images do not tell these apart."""
+    order = ranked(standings, judge)
+    return [one for one in order if _score(order[0].last, judge.metric) - _score(one.last, judge.metric) <= judge.margin]
+
+
 def left_behind(one: Standing, nearest: Standing, judge: Judge) -> str:
-    """In words, where a way ended further behind the nearest one that trains less than the margin, at the same rate, which may
-    then be too high for it; else empty."""
+    """In words, where a way ended further behind the nearest one, which trains less, than the margin, and its rate may be too high
+    for it; else empty."""
     behind = _score(nearest.last, judge.metric) - _score(one.last, judge.metric)
     if not behind > judge.margin:
         return ""

@@ -40,6 +40,14 @@ class Field(NamedTuple):
                 found.setdefault((plan.tap, plan.leaves, variant), []).append((plan, variant))
         return [sorted(ways, key=lambda way: len(way[0].trainable_stages)) for ways in found.values()]
 
+    def order(self) -> list[Way]:
+        """Those that run first, in order: the one in the middle of the depths, which is to find the rates for the others (at the
+        shallowest they hardly matter, and the deepest costs most), then the others from the one that trains least on."""
+        later = self.later()
+        first = [way for way in self.ways if way not in later]
+        middles = [run[(len(run) - 1) // 2] for ways in self.depths() if (run := [way for way in ways if way in first])]
+        return [*middles, *(way for way in first if way not in middles)]
+
     def later(self) -> set[Way]:
         """Every second of several depths, from the deepest on, but never the first: they run where a finalist is beside them."""
         return {way for ways in self.depths() for way in ways[-2:0:-2]}

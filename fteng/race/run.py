@@ -1,5 +1,5 @@
-"""The race itself: every second depth, from what trains little to what trains much, each at the rate that was best before while it
-can win; then the depths and rates beside what would be recommended, and its other seeds."""
+"""The race itself: every second depth, the one in the middle at every rate and the others at those that were best near them, while
+they can win; then the depths and rates beside what would be recommended, and its other seeds."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -42,10 +42,8 @@ class _Race:
 
     def run(self) -> None:
         """See `run_race`."""
-        later = self._field.later()
-        for way in self._field.ways:
-            if way not in later:
-                self._visit(way)
+        for way in self._field.order():
+            self._visit(way)
         self._settle()
         for way in self._field.ways:
             if way not in self._visited:

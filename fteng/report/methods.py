@@ -183,8 +183,8 @@ def _choice(summary: Summary, cite: Cited) -> str:
     text = "Rate and depth were chosen on the validation images alone"
     if sweep["search"] == "race":
         text += (
-            ", in a race: all rates at the depth that trains least, each other depth at the rate that was best at the one before"
-            " it, for as long as it could win, and more rates and seeds of what would be recommended"
+            ", in a race: all rates at one depth, others at the rates that were best near them, for as long as they could win, and"
+            " the depths, rates and seeds beside what would be recommended"
         )
     margin, level = f"{judge['margin']:g}", f"{judge['confidence'] * 100:g} %"
     scale = "logarithm" if words.lower_is_better(judge["metric"]) else "logit"

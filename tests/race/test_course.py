@@ -56,6 +56,7 @@ def run(
     trains: bool = True,
     init: str = "pretrained",
     leaves: str = "all",
+    depth: int = 1,
 ) -> tuple[list[float | None], list[tuple[str, int, list[str]]]]:
     """The rates that ended, the best first; and (what, after which epoch, of which rates) was decided."""
     way = (prefix_plan(("first", "second"), 1 if trains else 2), Variant(init=init))
@@ -65,12 +66,12 @@ def run(
     track: Any = SimpleNamespace(site=SimpleNamespace(ground=SimpleNamespace(config=SimpleNamespace(train=train))))
     decisions: list[dict[str, Any]] = []
     FakeHeat.curves = curves
-    before = {(prefix_plan(("first", "second"), 1, leaves), Variant(layer_decay=i + 1)): one for i, one in enumerate(finished)}
+    before = {(prefix_plan(("first", "second"), depth, leaves), Variant(layer_decay=i + 1)): one for i, one in enumerate(finished)}
     found = Course(track, field, way, before, decisions).run()
     return [standing.rate for standing in found], [(row["decision"], row["epoch"], row["trials"]) for row in decisions]
 
 
-SHALLOW = [ended("shallow", 3e-4, 0.6, 0.7, 0.85), ended("shallow", 1e-3, 0.5, 0.6, 0.8)]
+SHALLOW = [ended("shallow", 3e-4, 0.6, 0.7, 0.85), ended("shallow", 1e-3, 0.5, 0.6, 0.7)]
 
 
 def test_where_nothing_is_known_of_rates_all_run_to_their_end():
@@ -89,6 +90,20 @@ def test_a_deeper_way_begins_at_the_rate_that_was_best_before_it():
     assert found == [3e-4]
     assert FakeHeat.begun == [3e-4]
     assert decided[-2:] == [("ended", 3, ["0.0003"]), ("not begun", 0, ["0.001", "0.0001"])]
+
+
+def test_rates_that_few_images_do_not_tell_apart_go_on_together():
+    near = [ended("shallow", 3e-4, 0.6, 0.7, 0.85), ended("shallow", 1e-3, 0.5, 0.6, 0.84), ended("shallow", 1e-4, 0.5, 0.6, 0.7)]
+    found, decided = run({3e-4: (0.6, 0.7, 0.86), 1e-3: (0.6, 0.7, 0.9)}, near)
+    assert found == [1e-3, 3e-4]
+    assert decided[-1] == ("not begun", 0, ["0.0001"])
+
+
+def test_the_nearest_way_gives_the_rates_also_where_it_trains_more():
+    """Being behind it is no sign of a rate that is too high."""
+    deep = [ended("deep", 3e-4, 0.6, 0.7, 0.95)]
+    found, _ = run({3e-4: (0.6, 0.7, 0.7), 1e-4: (0.6, 0.7, 0.8)}, deep, depth=0)
+    assert found == [3e-4]
 
 
 def test_rates_of_norms_alone_say_nothing_of_kernels():

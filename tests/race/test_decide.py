@@ -69,6 +69,12 @@ def test_an_undefined_score_never_leads():
     assert decide.shown_score(lost.last, judge()) is None
 
 
+def test_rates_within_the_margin_of_the_best_are_contenders():
+    ended = [at(1e-3, 0.9), at(3e-4, 0.89), at(1e-4, 0.8)]
+    assert [one.rate for one in decide.contenders(ended, judge(margin=0.03))] == [1e-3, 3e-4]
+    assert decide.contenders([], judge()) == []
+
+
 def test_a_lower_rate_is_tried_where_more_training_did_worse_than_less_by_more_than_the_margin():
     shallow = standing("shallow", 0.8)
     assert decide.left_behind(standing("deep", 0.79), shallow, judge(margin=0.05)) == ""

@@ -15,7 +15,8 @@ STAGES = tuple("abcdefgh")
 
 def field(*ways: Any) -> Field:
     trials: Any = {(1e-3, 0): "a"}
-    return Field(dict.fromkeys(ways, trials), Candidate("probe", "", None, 0, 0.0, [PROBE.last], []), judge(), {})
+    found: Any = dict.fromkeys(ways, trials)
+    return Field(found, Candidate("probe", "", None, 0, 0.0, [PROBE.last], []), judge(), {})
 
 
 def depth(frozen: int, leaves: str = "all", **variant: Any) -> Any:
@@ -36,6 +37,21 @@ def depth(frozen: int, leaves: str = "all", **variant: Any) -> Any:
 def test_every_second_depth_waits_but_neither_the_shallowest_nor_the_deepest(depths, waits):
     ways = [depth(8), *map(depth, depths)]
     assert field(*ways).later() == set(map(depth, waits))
+
+
+@pytest.mark.parametrize(
+    ("depths", "first"),
+    [
+        ([4], [4]),
+        ([4, 0], [4, 0]),
+        ([6, 3, 0], [6, 0]),
+        ([7, 6, 4, 2, 0], [4, 7, 0]),
+        ([7, 6, 5, 4, 3, 2, 1, 0], [4, 7, 6, 2, 0]),
+    ],
+)
+def test_the_middle_of_what_runs_first_comes_first(depths, first):
+    found = field(depth(8), *map(depth, depths)).order()
+    assert found == [depth(first[0]), depth(8), *map(depth, first[1:])]
 
 
 def test_ways_of_another_kind_are_counted_apart_and_controls_and_sets_never_wait():
