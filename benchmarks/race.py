@@ -62,8 +62,14 @@ def main() -> int:
         table.add_row(row["study"], row["best"], *told, f"{row['share']:.2f}")
     Console(width=160).print(table)
     if not of.quick:
-        print(f"record: {write_record('race', rows)}")
+        print(f"record: {write_record('race', [part for row in rows for part in _parts(row)])}")
     return 0
+
+
+def _parts(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row of the record for each of its tables."""
+    apart = ("rates", "stops")
+    return [{key: row[key] for key in row if key not in apart}, *({"study": row["study"], name: row[name]} for name in apart)]
 
 
 def _cases(quick: bool) -> list[Case]:

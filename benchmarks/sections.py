@@ -200,8 +200,22 @@ _RACES = (
     Column("race.regret", "and loses, points"),
     Column("race_loses", "the race loses to the sweep, points"),
     Column("share", "share of the epochs"),
+    Column("share_of_seconds", "and of the seconds"),
     Column("sweep.seconds", "sweep, s"),
     Column("race.seconds", "race, s"),
+)
+_EARLY = (
+    Column("study"),
+    Column("rates.a third", "by its score at a third"),
+    Column("rates.two thirds", "at two thirds"),
+    Column("rates.the depth before", "the best of the depth before it"),
+)
+_STOPS = (
+    Column("study"),
+    Column("stops.2.all", "stops at a factor of 2"),
+    Column("stops.2.wrong", "of these wrong"),
+    Column("stops.4.all", "at 4, as it is"),
+    Column("stops.4.wrong", "of these wrong"),
 )
 
 SECTIONS = {
@@ -304,9 +318,18 @@ on test; differences are to validation, mean [95 % interval] over the splits. 30
         (Table("", every, _STRENGTH),),
     ),
     "race": Section(
-        """What a race recommends against what the whole sweep of the same trials recommends (two rates, one seed), both chosen on
-validation, in points of the metric on test behind the best plan there; and the share of the sweep's epochs that it trained.""",
-        (Table("", every, _RACES, judged="race_loses"),),
+        """What a race recommends against what the whole sweep of the same trials recommends (four rates, one seed), both chosen on
+validation, in points of the metric on test behind the best plan there; and the share that it needed of the sweep's epochs, and of
+the seconds of its steps. The trials were trained once; the race decided on their answers as it does while it trains.""",
+        (
+            Table("", _having("share"), _RACES, judged="race_loses"),
+            Table("What choosing a depth's rate early loses on test, points, mean over depths", _having("rates"), _EARLY),
+            Table(
+                "Stops of depths, each rate by itself, if scores had no error; wrong: it ended ahead of all before it",
+                _having("stops"),
+                _STOPS,
+            ),
+        ),
     ),
     "advice": Section(
         """What following each advice before a sweep would have lost, and how scores rank depths, over many studies. Regret: points

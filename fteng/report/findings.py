@@ -268,7 +268,7 @@ def limits(summary: Summary) -> list[str]:
     if raced:
         found.append(
             f"{words.number(raced, 'trial')} of {len(ended)} did not go to the end: depths that on validation could not"
-            " win, rates and seeds that were not needed. A depth without a point in the curve was given up."
+            " win, rates and seeds that were not needed. A depth without a point in the curve was given up or not needed."
         )
     lost = sum(trial["status"] in ("diverged", "failed") for trial in ended)
     if lost:
