@@ -88,7 +88,7 @@ def _both(case: Case, where: Path) -> tuple[dict[str, Any], dict[str, Any], Curv
     shutil.copytree(where / f"{case.name}-whole", raced)
     (raced / "race.json").unlink(missing_ok=True)
     swept = run(case, where, _PLAIN, end="-whole")
-    decided = swept and run(case, where, _PLAIN, _RACE, end="-raced")
+    decided = swept and run(case, where, _PLAIN, _RACE, end="-raced", module="benchmarks.decided_race")
     if not swept or not decided:
         return None
     # What the race would not have ended takes no part in what it recommends.

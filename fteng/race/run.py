@@ -94,9 +94,12 @@ class _Race:
             if before == (len(asked), len(settled)):
                 if everything:
                     return
-                specs = [spec for trials in field.ways.values() for spec in trials.values()]
-                others = {spec.id for spec, status in zip(specs, statuses(track, specs), strict=True) if status == "done"}
-                everything = True
+                others, everything = self._ended(), True
+
+    def _ended(self) -> set[str]:
+        """Every trial that has, whoever asked for it."""
+        specs = [spec for trials in self._field.ways.values() for spec in trials.values()]
+        return {spec.id for spec, status in zip(specs, statuses(self._track, specs), strict=True) if status == "done"}
 
     def _note(self, way: Way, what: str, specs: Sequence[TrialSpec], why: str) -> None:
         self._decisions.append(decide.decision(way_name(way), 0, what, [spec.id for spec in specs], why, None))
