@@ -49,6 +49,7 @@ BENCHMARKS = (
     Benchmark("backbones", torch=True),
     Benchmark("probes"),
     Benchmark("convolution"),
+    Benchmark("huge_pages"),
     Benchmark("population"),
     Benchmark("memory"),
     Benchmark("growth"),

@@ -105,6 +105,13 @@ _LAYERS = (
     Column("times_stock", "x stock"),
     Column("n"),
 )
+_HUGE_PAGES = (
+    *_plain("network", "pixels", "pass"),
+    Column("huge", "ms, huge pages"),
+    Column("small", "ms, without"),
+    Column("times_small", "x without"),
+    Column("n"),
+)
 _POPULATION = (
     Column("frozen", "frozen stages"),
     *_plain("trials", "program"),
@@ -250,6 +257,12 @@ call, and folds only rank strengths. Median [min, max] of n.""",
         """Our convolutions against XLA's own, in one process and in turns: layers of the networks, and EfficientNet-Lite0 as a
 whole. Backward is forward and backward; median [min, max] of n; x stock is how many times as fast as XLA's.""",
         (Table("", _having("layer"), _LAYERS),),
+    ),
+    "huge_pages": Section(
+        """A pass over a batch of 32, in a process that asks Linux for huge pages (as fteng's commands do where it gives them to who
+asks) and in one that does not, in turns. Train is forward and backward. Median [min, max] of n; x without is how many times as fast
+it is with them.""",
+        (Table("", every, _HUGE_PAGES),),
     ),
     "population": Section(
         """Trials that share their batches (EfficientNet-Lite0, 64 px, batches of 32): a compiled call for each (`turns`, what a

@@ -260,7 +260,9 @@ def _torch(folder: Path, given: argparse.Namespace, depths: Sequence[str], study
         (folder / "job.json").write_text(json.dumps(job | {"modes": [mode], "depths": tried}), encoding="utf-8")
         command = [given.torch_python, "benchmarks/torch_sweep.py", str(folder / "job.json"), "--measure-rates", "1"]
         command += ["--measure-seeds", "1", "--repeats", str(given.repeats)]
-        ended = subprocess.run(command, cwd=_ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        # Huge pages, as fteng's commands ask for them.
+        told = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+        ended = subprocess.run(command, cwd=_ROOT, env=told, check=True, stdout=subprocess.PIPE, text=True)
         lines += ended.stdout.splitlines()
     found: dict[tuple[str, str, str], list[float]] = {}
     fill: dict[str, float] = {}

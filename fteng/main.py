@@ -25,7 +25,7 @@ from absl import flags
 from fteng import command_line, distributed
 from fteng import config as schema
 from fteng.errors import Interrupted, UserError, says_user_errors
-from fteng.process import DISK_ERRORS, STOPPED, prepare_process, stop_on_signal
+from fteng.process import DISK_ERRORS, STOPPED, begin_with_huge_pages, prepare_process, stop_on_signal
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of this study; made if it is not there.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be run and what each trial would cost, then stop.")
@@ -104,4 +104,5 @@ def _run(config: schema.Config, workdir: Path, command: str) -> int:
 
 
 if __name__ == "__main__":
+    begin_with_huge_pages()
     sys.exit(distributed.leave(main(sys.argv)))

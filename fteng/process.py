@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -20,8 +21,34 @@ STOPPED = 128 + signal.SIGTERM
 BUSY = 75
 # Environment variable: how many workers of a launcher share the memory of this machine.
 WORKERS_HERE = "FTENG_WORKERS_HERE"
+# Read by glibc when a process begins.
+_TUNABLES, _HUGE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
+_KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 # A disk that is full or read-only: the user can mend it, and nothing is lost.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def begin_with_huge_pages() -> None:
+    """Begin this process anew, as it was called, with a malloc that asks Linux for huge pages, if it does not ask for them yet and
+    Linux gives them to who asks.
+
+    XLA:CPU takes its memory anew at every call, and the kernel clears and maps it page by page, which is much of a train step
+    (python -m benchmarks.huge_pages). For the first line of a command: what it had read of its input would be lost. Who has set the
+    tunable (0: no huge pages) has chosen, and a debugger is not begun twice.
+    """
+    tunables = os.environ.get(_TUNABLES, "")
+    if _HUGE in tunables or not sys.executable or sys.gettrace() is not None or not _given_on_request():
+        return
+    os.environ[_TUNABLES] = f"{tunables}:{_HUGE}=1".removeprefix(":")
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _given_on_request() -> bool:
+    try:
+        return "[madvise]" in _KERNEL.read_text(encoding="ascii") and (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
+    # Another system, or another C library.
+    except (OSError, ValueError):
+        return False
 
 
 def prepare_process(config: Config) -> None:

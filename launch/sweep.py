@@ -41,7 +41,7 @@ from fteng.jobs import claims
 from fteng.jobs.files import JobFiles
 from fteng.locks import is_held
 from fteng.paths import StudyPaths
-from fteng.process import DISK_ERRORS, STOPPED
+from fteng.process import DISK_ERRORS, STOPPED, begin_with_huge_pages
 from fteng.summary import shown
 from fteng.trials import TrialWork
 from launch import control, local, slurm
@@ -263,4 +263,5 @@ def _dry_run(config: Config, workdir: Path, executor: str) -> int:
 
 
 if __name__ == "__main__":
+    begin_with_huge_pages()
     sys.exit(main(sys.argv[1:]))

@@ -15,7 +15,7 @@ from fteng.errors import Interrupted, says_user_errors
 from fteng.jobs.claims import record_death, submitted
 from fteng.jobs.files import JobFiles
 from fteng.paths import StudyPaths
-from fteng.process import BUSY, DISK_ERRORS, STOPPED, end_at_once, prepare_process, stop_on_signal
+from fteng.process import BUSY, DISK_ERRORS, STOPPED, begin_with_huge_pages, end_at_once, prepare_process, stop_on_signal
 
 _HELP = """\
 One part of a study that python -m launch.sweep has laid out in WORKDIR; job scripts call this.
@@ -109,5 +109,6 @@ def _part(part: str, workdir: Path, worker: str, why: str) -> int:
 
 
 if __name__ == "__main__":
+    begin_with_huge_pages()
     # One of several processes that cannot go on ends at once: the others would wait for it in vain, and it for them.
     end_at_once(distributed.leave(main(sys.argv[1:])))

@@ -8,6 +8,7 @@ from pathlib import Path
 from fteng.errors import says_user_errors
 from fteng.named import TRIAL
 from fteng.predict.output import ENDINGS
+from fteng.process import begin_with_huge_pages
 
 _HELP = """\
 Ask the model that a study recommends, or one of its other trials or probes, about images. A PATH is an image file, a folder (with
@@ -83,4 +84,5 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    begin_with_huge_pages()
     sys.exit(main(sys.argv[1:]))

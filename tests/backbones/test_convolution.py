@@ -57,6 +57,7 @@ _WINOGRAD = "vgg 64 to 128"
 # One of each way to compute and of each way to pad; the rest are slow.
 _USUAL = (
     _WINOGRAD,
+    "vgg first",
     "winograd, padding wider than the kernel",
     "resnet 3x3 stride 2",
     "resnet 1x1 stride 2",
