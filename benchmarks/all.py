@@ -45,7 +45,7 @@ class Benchmark(NamedTuple):
 # In the order of the page.
 BENCHMARKS = (
     Benchmark("demo"),
-    Benchmark("sweep", ("--modes=eager,compile",), torch=True),
+    Benchmark("sweep", ("--modes=eager,compile", "--compile-from=15"), torch=True),
     Benchmark("backbones", torch=True),
     Benchmark("probes"),
     Benchmark("convolution"),
