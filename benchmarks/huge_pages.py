@@ -28,7 +28,7 @@ from fteng.backbones.catalogue import load
 from fteng.config import BackboneConfig
 
 _BATCH = 32
-_CASES = (("efficientnet_lite0", 128), ("efficientnet_lite0", 224), ("resnet50", 128), ("vgg16", 64), ("all_cnn", 32))
+_CASES = (("efficientnet_lite0", 128), ("efficientnet_lite0", 224), ("resnet50", 128), ("convnext_tiny", 96), ("all_cnn_c", 32))
 _PASSES = ("forward", "train")
 _TUNABLES = {"huge": "glibc.malloc.hugetlb=1", "small": ""}
 
@@ -42,7 +42,7 @@ def main() -> None:
         _serve(given.serve[0], int(given.serve[1]))
         return
     cases = (("efficientnet_lite0", 64),) if given.quick else _CASES
-    rows = [row for network, pixels in cases for row in _measure(network, pixels, 2 if given.quick else 15)]
+    rows = [row for network, pixels in cases for row in _measure(network, pixels, 2 if given.quick else 10)]
     table = Table("network", "px", "pass", "ms, huge pages", "ms, without", "x", "n")
     for row in rows:
         times = [f"{row[kind]['median']:.1f} [{row[kind]['min']:.1f}, {row[kind]['max']:.1f}]" for kind in ("huge", "small")]
