@@ -4,8 +4,8 @@
 
 Batches of 32, random weights. The two processes take turns, four passes at a time, of which the first is not counted, so that what
 else the machine does falls on both. A study's steps follow each other, too: where the processes changed at every pass, huge pages
-were no gain, and up to 1.6 times slower (a virtual machine that gives memory which nobody has back to its host). "train": forward
-and backward, to all parameters. There can only be a difference where /sys/kernel/mm/transparent_hugepage/enabled says [madvise].
+were no gain, and up to 1.6 times slower (by hand, on a virtual machine; why was not found out). "train": forward and backward, to
+all parameters. There can only be a difference where /sys/kernel/mm/transparent_hugepage/enabled says [madvise].
 Quick: 1 turn, one network of 64 px, no record.
 """
 
@@ -28,12 +28,13 @@ from rich.table import Table
 from benchmarks.record import write_record
 from fteng.backbones.catalogue import load
 from fteng.config import BackboneConfig
+from fteng.process import HUGE_PAGES, TUNABLES
 
 _BATCH = 32
 _CASES = (("efficientnet_lite0", 128), ("efficientnet_lite0", 224), ("resnet50", 128), ("all_cnn_c", 32))
 _PASSES = ("forward", "train")
 _IN_A_ROW = 4
-_TUNABLES = {"huge": "glibc.malloc.hugetlb=1", "small": ""}
+_TOLD = {"huge": f"{HUGE_PAGES}=1", "small": ""}
 
 
 def main() -> None:
@@ -63,9 +64,9 @@ def _measure(network: str, pixels: int, turns: int) -> list[dict[str, Any]]:
     seconds: dict[tuple[str, str], list[float]] = {}
     servers = {
         kind: subprocess.Popen(
-            command, cwd=root, env=os.environ | {"GLIBC_TUNABLES": told}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, cwd=root, env=os.environ | {TUNABLES: told}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        for kind, told in _TUNABLES.items()
+        for kind, told in _TOLD.items()
     }
     for turn in range(turns + 1):
         for passed in _PASSES:
@@ -80,7 +81,7 @@ def _measure(network: str, pixels: int, turns: int) -> list[dict[str, Any]]:
         server.wait()
     rows = []
     for passed in _PASSES:
-        spreads = {kind: _spread(seconds[passed, kind]) for kind in _TUNABLES}
+        spreads = {kind: _spread(seconds[passed, kind]) for kind in _TOLD}
         ratio = spreads["small"]["median"] / spreads["huge"]["median"]
         rows.append(
             {"network": network, "pixels": pixels, "pass": passed, **spreads, "times_small": ratio, "n": turns * (_IN_A_ROW - 1)}

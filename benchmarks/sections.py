@@ -261,7 +261,8 @@ whole. Backward is forward and backward; median [min, max] of n; x stock is how 
     "huge_pages": Section(
         """A pass over a batch of 32, in a process that asks Linux for huge pages (as fteng's commands do where it gives them to who
 asks) and in one that does not, in turns of several passes. Train is forward and backward. Median [min, max] of n; x without is how
-many times as fast it is with them. At the first pass after a pause there may be no gain, or a loss.""",
+many times as fast it is with them. Where the two changed at every pass there was no gain, or a loss
+(by hand).""",
         (Table("", every, _HUGE_PAGES),),
     ),
     "population": Section(

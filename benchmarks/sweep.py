@@ -36,6 +36,7 @@ from fteng.config_check import from_dict
 from fteng.data.pixels import Resampling
 from fteng.data.prepare import prepare
 from fteng.paths import StudyPaths, read_json
+from fteng.process import HUGE_PAGES, TUNABLES
 from fteng.train.batches import epoch_order
 from fteng.train.rates import rate_factors
 
@@ -261,7 +262,7 @@ def _torch(folder: Path, given: argparse.Namespace, depths: Sequence[str], study
         command = [given.torch_python, "benchmarks/torch_sweep.py", str(folder / "job.json"), "--measure-rates", "1"]
         command += ["--measure-seeds", "1", "--repeats", str(given.repeats)]
         # Huge pages, as fteng's commands ask for them.
-        told = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+        told = os.environ | {TUNABLES: f"{HUGE_PAGES}=1"}
         ended = subprocess.run(command, cwd=_ROOT, env=told, check=True, stdout=subprocess.PIPE, text=True)
         lines += ended.stdout.splitlines()
     found: dict[tuple[str, str, str], list[float]] = {}

@@ -21,8 +21,8 @@ STOPPED = 128 + signal.SIGTERM
 BUSY = 75
 # Environment variable: how many workers of a launcher share the memory of this machine.
 WORKERS_HERE = "FTENG_WORKERS_HERE"
-# Read by glibc when a process begins.
-_TUNABLES, _HUGE = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
+# Environment variable that glibc reads when a process begins, and what of it is about huge pages (=1: ask for them).
+TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb"
 _KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 # A disk that is full or read-only: the user can mend it, and nothing is lost.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -36,10 +36,10 @@ def begin_with_huge_pages() -> None:
     (python -m benchmarks.huge_pages). For the first line of a command: what it had read of its input would be lost. Who has set the
     tunable (0: no huge pages) has chosen, and a debugger is not begun twice.
     """
-    tunables = os.environ.get(_TUNABLES, "")
-    if _HUGE in tunables or not sys.executable or sys.gettrace() is not None or not _given_on_request():
+    tunables = os.environ.get(TUNABLES, "")
+    if HUGE_PAGES in tunables or not sys.executable or sys.gettrace() is not None or not _given_on_request():
         return
-    os.environ[_TUNABLES] = f"{tunables}:{_HUGE}=1".removeprefix(":")
+    os.environ[TUNABLES] = f"{tunables}:{HUGE_PAGES}=1".removeprefix(":")
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
