@@ -7,7 +7,7 @@ fteng.probe.logistic.fit takes all strengths of a fold at once; the peer is scik
 standardised features, a strength after the other, each begun at the last one's solution, at the loosest tolerance whose training
 loss is as low as ours to a millionth of the loss at zero (or its tightest), on every third tap and two of the folds, since it takes
 minutes. Goals: 20 times scikit-learn; all folds of all taps in 0.1 of the pass over the images. Beside it what a study spends: all
-images and the folds in one call, of which folds only have to rank strengths. Quick: 300 images of 64 px, one repeat, no record.
+images and the folds in one call. Quick: 300 images of 64 px, one repeat, no record.
 """
 
 import argparse

@@ -250,7 +250,7 @@ x compile. It needs a Python with torch, timm and torchvision: `--torch-python=P
     "probes": Section(
         """The linear classifiers of every tap (ten strengths, five folds) against scikit-learn's on the same features, to the same
 loss, on every third tap and two of the folds, and against the pass over the images. In a study all images and the folds are one
-call, and folds only rank strengths. Median [min, max] of n.""",
+call. Median [min, max] of n.""",
         (Table("", every, _PROBES),),
     ),
     "convolution": Section(

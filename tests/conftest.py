@@ -56,6 +56,7 @@ SHAPED = (
     "fteng.probe.features",
     "fteng.probe.gradient",
     "fteng.probe.logistic",
+    "fteng.probe.newton",
     "fteng.probe.moments",
     "fteng.probe.probe",
     "fteng.similarity.assess",
