@@ -100,7 +100,7 @@ def minimise(
             # same for all weightings and images are many, https://github.com/jax-ml/jax/issues/39103.
             losses = jnp.log(total) + most - jnp.take_along_axis(logits, labels[None, None], axis=0)[0]
             values = (losses * shares).sum(1) + 0.5 * _dot(decay * points, points)
-            limits = now.values + _ENOUGH * lengths * now.slopes + _ROUNDING * jnp.abs(now.values)
+            limits = now.values + _ENOUGH * lengths * now.slopes + _ROUNDING * (1 + jnp.abs(now.values))
             # What is no number is not lower.
             return _Line(lengths, values, raised / total, losses, ~(values <= limits), line.tries + 1)
 
