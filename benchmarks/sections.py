@@ -247,9 +247,9 @@ x compile. It needs a Python with torch, timm and torchvision: `--torch-python=P
         (Table("", _having("network"), _NETWORKS, judged="times.torch compile"),),
     ),
     "probes": Section(
-        """The linear classifiers of every tap (ten strengths, all training images and five folds, as in a study) against
-scikit-learn's on the same features, to the same loss, on every third tap, and against the pass over the images. Median [min, max]
-of n.""",
+        """The linear classifiers of every tap (ten strengths, all training images and five folds in one call) against
+scikit-learn's (lbfgs, its default) on the same features, to the same loss at least, on every third tap, and against the pass over
+the images. Median [min, max] of n.""",
         (Table("", every, _PROBES),),
     ),
     "convolution": Section(

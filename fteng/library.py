@@ -61,7 +61,7 @@ def probe_stages(
 ) -> list[StageProbe]:
     """A linear classifier on the pooled features of every stage, in order (Alain and Bengio 2017), from one pass over the images.
 
-    Logistic regression at every L2 strength at once; the one that does best on images left out, by folds of train, is chosen.
+    Logistic regression along a path of L2 strengths; the one that does best on images left out, by folds of train, is chosen.
     batch_size: images a step of the pass. on_images(k): k more are through. Raises UserError where the network wants other images.
     """
     _check_images(backbone, weights, dataset)

@@ -14,7 +14,8 @@ _ENOUGH, _ROUNDING = 1e-4, 1e-6
 
 class Problem(NamedTuple):
     """rows: features, one column of ones last; labels: a class each; shares: of each image in the mean, a row a weighting w,
-    each of which sums to 1; spectrum: about the second moment of each column."""
+    each of which sums to 1; spectrum: about the second moment of each column, any
+    where a column is zeros."""
 
     rows: Float[Array, "n d"]
     labels: Int32[Array, "n"]
@@ -72,8 +73,8 @@ def minimise(
     """Of each weighting the mean cross-entropy + strength / 2 * |point|^2, the column of ones left out of that, from `start` on.
 
     A step is solved by conjugate gradients, the more exactly the smaller the gradient (Dembo and Steihaug 1983), and halved while
-    it does not lower the value. All weightings go on until each one's gradient is below `tolerance`, or for 50 steps. Classes come
-    first in every array: what goes over them is whole vectors at a time then.
+    it does not lower the value. It ends where every gradient is below `tolerance`, or after 50 steps; those that are
+    stay where they are. Classes come first in every array: what goes over them is whole vectors at a time then.
     """
     rows, labels, shares, spectrum = problem
     classes, (n, d) = len(start), rows.shape
@@ -98,7 +99,7 @@ def minimise(
             total = raised.sum(0)
             # Not by a product with the targets: XLA:CPU (jaxlib 0.10.2) sums products over classes wrongly where one side is the
             # same for all weightings and images are many, https://github.com/jax-ml/jax/issues/39103.
-            losses = jnp.log(total) + most - jnp.take_along_axis(logits, labels[None, None], axis=0)[0]
+            losses = jnp.log(total) + (most - jnp.take_along_axis(logits, labels[None, None], axis=0)[0])
             values = (losses * shares).sum(1) + 0.5 * _dot(decay * points, points)
             limits = now.values + _ENOUGH * lengths * now.slopes + _ROUNDING * (1 + jnp.abs(now.values))
             # What is no number is not lower.
